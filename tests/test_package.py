@@ -76,9 +76,9 @@ def upward(importer, names):
                 yield name
         else:
             module = inside.partition(".")[0]
-            is_module = (PACKAGE / module).is_dir() or (PACKAGE / f"{module}.py").is_file()
+            is_module = module in RANK or (PACKAGE / f"{module}.py").is_file()
             # Without a module it is the face of the package, which imports everything.
-            if not module or not is_module or rank(module) > rank(importer):
+            if not is_module or rank(module) > rank(importer):
                 yield name
 
 
