@@ -21,6 +21,7 @@ PACKAGE = ROOT / "pdo_jax"
 ROWS = (
     ("groups", "stencils", "operators"),
     ("basis",),
+    ("kernels", "windows"),
     ("conv", "harmonic", "relaxed", "pde", "fields", "equivariance"),
     ("nn",),
     ("models", "export"),
