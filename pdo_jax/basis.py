@@ -1,0 +1,241 @@
+"""The constant tensor of a PDO-eConv: groups x operators x stencils -> filters.
+
+A filter w of 3x3 numbers is read as a polynomial H of d_x, d_y: w = c T, where row i of T is the
+second-order stencil of monomial i, so c = w T^-1. Element g of the group turns H into H(A_g^-1 d),
+which is a sum of more monomials (15 in the plane), each with a stencil of its own (rows of D):
+
+    basis[g] = T^-1 . R_g . D             kernel_g = sum_m w[m] basis[g, m]
+
+Read `groups`, `operators` and `stencils` first: this file only puts them together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from pdo_jax import _check, operators, stencils
+from pdo_jax.groups import Group
+from pdo_jax.groups import group as as_group
+
+Orientation = float | tuple[tuple[float, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterBasis:
+    """How every weight of a filter looks after each element of a group, as `filter_basis` makes it.
+
+    Bases are immutable, compare and hash by their options, and pickle by them.
+
+    Attributes:
+        group: the group G.
+        order: the largest order of derivative, as `operators` counts it.
+        orientation: the angle phi (in space: the matrix) of the frame of the free weights.
+        scheme: the name of the discretisation.
+        accuracy: the order of the discretisation's error in the mesh size.
+        operators: "box" or "total".
+        sigma: the width of a smoothing scheme in pixels, or None.
+        size: the number k of taps along every axis.
+        monomials: the exponents of the M operators.
+        synthesis: `(M, M)` float64: weights = coefficients @ synthesis (T of this module).
+        values: `(|G|, M, k, k)` float64, read-only; `(|G|, M, k, k, k)` in space.
+    """
+
+    group: Group
+    order: int
+    orientation: Orientation
+    scheme: str
+    accuracy: int
+    operators: str
+    sigma: float | None
+    size: int | None
+    monomials: tuple[operators.Monomial, ...] = dataclasses.field(
+        init=False, repr=False, compare=False
+    )
+    synthesis: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
+    values: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ndim = self.group.ndim
+        sources = operators.monomials(ndim, self.order, self.operators)
+        targets = operators.monomials(ndim, max(map(sum, sources)), "total")
+        frames = self.group.matrices @ _frame(self.orientation, ndim)
+        rotated = operators.transform(frames, sources, targets)
+        occurring = [i for i in range(len(targets)) if np.any(rotated[:, :, i])]
+        used = {i: stencils.SCHEMES[self.scheme](targets[i], self.accuracy) for i in occurring}
+
+        needed = max(max(stencil.shape) for stencil in used.values())
+        size = needed if self.size is None else self.size
+        if size < needed:
+            raise ValueError(
+                f"size (={size}) is too small: {self.scheme!r} stencils of accuracy "
+                f"{self.accuracy} for {self.group.name} need {needed}; pass size={needed} or None."
+            )
+        taps = np.stack([stencils.centred(used[i], size) for i in occurring])
+        synthesis = _synthesis(ndim, self.order, self.operators, sources)
+        mixed = np.einsum("mi,git->gmt", np.linalg.inv(synthesis), rotated[:, :, occurring])
+        values = np.tensordot(mixed, taps, axes=1)
+
+        for array in (synthesis, values):
+            array.flags.writeable = False
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "monomials", sources)
+        object.__setattr__(self, "synthesis", synthesis)
+        object.__setattr__(self, "values", values)
+
+    @property
+    def num_operators(self) -> int:
+        """The number M of operators, and so of free weights for a pair of channels."""
+        return len(self.monomials)
+
+    def weights(self, coefficients: np.ndarray, mesh: float = 1.0) -> np.ndarray:
+        """Return the weights of an operator that is given in physical units.
+
+            w = c diag(mesh^-d) T,    d the degrees of the monomials
+
+        Args:
+            coefficients: `(M, ...)` coefficients c of `monomials`, in units of length^d.
+            mesh: the distance of two pixels, above 0.
+
+        Returns:
+            `(M, ...)` float64 weights, as the layers take them.
+
+        Example:
+            >>> B = filter_basis("p4")
+            >>> c = np.eye(9)[1]                                  # the operator d_x
+            >>> B.weights(c, mesh=0.5).reshape(3, 3)[1].tolist()  # its stencil at mesh 1/2
+            [-1.0, 0.0, 1.0]
+        """
+        mesh = _check.real("mesh", mesh)
+        if mesh <= 0:
+            raise ValueError(f"mesh (={mesh}) must be above 0; pass the distance of two pixels.")
+        degrees = np.array([sum(m) for m in self.monomials])
+        return np.tensordot((mesh**-degrees)[:, None] * self.synthesis, coefficients, axes=(0, 0))
+
+    def __reduce__(self) -> tuple:
+        options = (f for f in dataclasses.fields(self) if f.init)
+        return FilterBasis, tuple(getattr(self, f.name) for f in options)
+
+
+def _frame(orientation: Orientation, ndim: int) -> np.ndarray:
+    """Return the matrix R(phi) of the frame in which the free weights live."""
+    if isinstance(orientation, tuple):
+        return np.array(orientation)
+    if ndim == 2:
+        cos, sin = math.cos(orientation), math.sin(orientation)
+        return np.array([[cos, -sin], [sin, cos]])
+    return np.eye(ndim)
+
+
+def _synthesis(
+    ndim: int, order: int, family: str, sources: tuple[operators.Monomial, ...]
+) -> np.ndarray:
+    """Return the matrix that turns coefficients of monomials into free weights.
+
+    For box order 2 these are the taps of the 3x3 filter. Otherwise no small filter has as many taps
+    as there are operators, and (S S^T)^(1/2) takes T's place, so that iid weights stay well scaled.
+    """
+    rows = [stencils.finite_difference(m, 2) for m in sources]
+    size = max(max(stencil.shape) for stencil in rows)
+    matrix = np.stack([stencils.centred(stencil, size).ravel() for stencil in rows])
+    if (order, family) == (2, "box"):
+        return matrix
+    values, vectors = np.linalg.eigh(matrix @ matrix.T)
+    return (vectors * np.sqrt(values)) @ vectors.T
+
+
+def _canonical_orientation(orientation: Any, ndim: int) -> Orientation:
+    """Check an orientation and return it as a hashable value."""
+    if ndim == 2 or np.ndim(orientation) == 0:
+        angle = _check.real("orientation", orientation)
+        if ndim > 2 and angle != 0:
+            raise ValueError(
+                f"orientation (={angle}) must be 0 or a {ndim}x{ndim} rotation matrix for a group "
+                "of space; pass a matrix."
+            )
+        return angle
+    matrix = np.asarray(orientation, np.float64)
+    rotation = matrix.shape == (ndim, ndim) and np.allclose(matrix @ matrix.T, np.eye(ndim))
+    if not rotation or np.linalg.det(matrix) < 0:
+        raise ValueError(
+            f"orientation (={matrix.tolist()}) must be 0 or a {ndim}x{ndim} rotation matrix; "
+            "normalise it."
+        )
+    return tuple(map(tuple, matrix.tolist()))
+
+
+@functools.lru_cache(maxsize=256)
+def _cached(*options: Any) -> FilterBasis:
+    return FilterBasis(*options)
+
+
+def filter_basis(
+    group: Group | str,
+    order: int = 2,
+    orientation: Any = 0.0,
+    scheme: str = "finite-difference",
+    accuracy: int = 2,
+    *,
+    operators: str = "box",
+    sigma: float | None = None,
+    size: int | None = None,
+) -> FilterBasis:
+    """Return the constant tensor from which all kernels of a PDO-eConv are made.
+
+        basis[g] = T^-1 . R_g . D             kernel_g = sum_m w[m] basis[g, m]
+
+    T are the accuracy-2 stencils of the M operators on 3x3 pixels, R_g expands their images under
+    A_g = g R(orientation) in monomials, D are the stencils of those monomials. At angle 0 with
+    central differences of accuracy 2 the kernel is w itself. Computed once in float64 and cached.
+
+    Args:
+        group: a `Group` or its name.
+        order: the largest order of derivative in each variable ("box") or in all ("total").
+        orientation: the angle in radians of the frame of the free weights. The default 0 keeps
+            the first kernel a 3x3 filter; pi/8 makes the kernels of p8 equally large.
+        scheme: the discretisation: "finite-difference".
+        accuracy: the even order of its error in the mesh size.
+        operators: "box" or "total" (total degree at most `order`: closed under rotation).
+        sigma: the width of a smoothing scheme; finite differences have none.
+        size: the number of taps along an axis, odd; None for the smallest that holds what occurs.
+
+    Returns:
+        A `FilterBasis`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> B = filter_basis("p8", orientation=np.pi / 8)
+        >>> B.values.shape, B.size, B.num_operators
+        ((8, 9, 5, 5), 5, 9)
+
+    References:
+        Shen, He, Lin, Ma: PDO-eConvs (ICML 2020). The official code fixes n in {1, 4, 8, 12},
+        orientation pi/8 and accuracy 2 on 5x5 pixels.
+    """
+    group = as_group(group)
+    scheme = _check.choice("scheme", scheme, tuple(stencils.SCHEMES))
+    if sigma is not None:
+        raise ValueError(
+            f"sigma (={sigma!r}) is the width of a smoothing scheme, but {scheme!r} has none; "
+            "pass sigma=None."
+        )
+    if size is not None:
+        size = _check.integer("size", size, 1)
+        if size % 2 == 0:
+            raise ValueError(f"size (={size}) must be odd; pass {size + 1}.")
+    return _cached(
+        group,
+        _check.integer("order", order, 0),
+        _canonical_orientation(orientation, group.ndim),
+        scheme,
+        stencils.check_accuracy(accuracy),
+        _check.choice("operators", operators, ("box", "total")),
+        sigma,
+        size,
+    )

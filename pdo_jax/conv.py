@@ -1,0 +1,320 @@
+"""The convolutions of PDO-eConvs, as pure functions of arrays, free weights and a constant basis.
+
+    lift        y(., g) = kernel_g * x                               images -> fields
+    group       y(., g) = sum_h kernel_g[w(g^-1 h)] * x(., h)         fields -> fields
+    pointwise   y(., g) = sum_h w(g^-1 h) x(., h)                     fields -> fields, no space
+
+The kernels come from `kernels`; here they meet `lax.conv_general_dilated`. The output has the dtype
+of the input; kernels are expanded at full precision and then cast to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pdo_jax import _check, kernels, windows
+from pdo_jax.basis import FilterBasis
+from pdo_jax.groups import Group
+
+PerAxis = int | Sequence[int]
+
+
+def lift_conv(
+    x: _check.Array,
+    weights: _check.Array,
+    basis: FilterBasis,
+    strides: PerAxis = 1,
+    padding: windows.Padding = "SAME",
+    *,
+    kernel_dilation: PerAxis = 1,
+    feature_group_count: int = 1,
+    algorithm: str = "auto",
+    precision: lax.PrecisionLike = None,
+) -> jax.Array:
+    """Convolve an image with every rotated copy of a filter: a field on the group.
+
+        y(., g) = kernel_g * x
+
+    Args:
+        x: `(..., H, W, C_in)` image, any number of leading axes.
+        weights: `(M, C_in / feature_group_count, C_out)` free weights.
+        basis: the `FilterBasis`, which also names the group.
+        strides: the step in pixels, one number or one for each axis.
+        padding: "SAME" (symmetric at every stride), "VALID", "CIRCULAR", "REFLECT", an integer, or
+            an integer or pair for each axis.
+        kernel_dilation: the distance of two taps in pixels.
+        feature_group_count: the number of groups into which the channels are split.
+        algorithm: "direct" expands the kernel and convolves; "auto" chooses (today: direct).
+        precision: of the convolution; the kernel is always expanded at full precision.
+
+    Returns:
+        `(..., H', W', |G|, C_out)` field in the dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Warns:
+        EquivarianceWarning: once, if the stride does not fit the size of `x`.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> B = pdo.filter_basis("p8")
+        >>> pdo.lift_conv(jnp.ones((2, 28, 28, 1)), jnp.ones((9, 1, 6)), B).shape
+        (2, 28, 28, 8, 6)
+
+    References:
+        Shen, He, Lin, Ma: PDO-eConvs (ICML 2020), the map Psi.
+    """
+    weights = kernels.check_weights(weights, basis, "(M, C_in, C_out)")
+    x = _check.floating("x", x, _axes(basis.group.ndim, field=False), basis.group.ndim + 1)
+    geometry = Geometry(strides, 1, padding, kernel_dilation)
+    return _convolve(
+        "lift_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
+    )
+
+
+def group_conv(
+    x: _check.Array,
+    weights: _check.Array,
+    basis: FilterBasis,
+    strides: PerAxis = 1,
+    padding: windows.Padding = "SAME",
+    *,
+    kernel_dilation: PerAxis = 1,
+    feature_group_count: int = 1,
+    algorithm: str = "auto",
+    precision: lax.PrecisionLike = None,
+) -> jax.Array:
+    """Convolve a field over space and over the group.
+
+        y(., g) = sum_h kernel_g[w(g^-1 h)] * x(., h)
+
+    Args:
+        x: `(..., H, W, |G|, C_in)` field, any number of leading axes.
+        weights: `(M, |G|, C_in / feature_group_count, C_out)` free weights; the second axis is
+            indexed by g^-1 h, g the output's element and h the input's.
+        basis: the `FilterBasis`, which also names the group.
+        strides: the step in pixels, one number or one for each axis.
+        padding: as in `lift_conv`.
+        kernel_dilation: the distance of two taps in pixels.
+        feature_group_count: the number of groups into which the channels (never the group axis)
+            are split.
+        algorithm: "direct" expands the kernel and convolves; "auto" chooses (today: direct).
+        precision: of the convolution; the kernel is always expanded at full precision.
+
+    Returns:
+        `(..., H', W', |G|, C_out)` field in the dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Warns:
+        EquivarianceWarning: once, if the stride does not fit the size of `x`.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> B = pdo.filter_basis("p4m")
+        >>> pdo.group_conv(jnp.ones((15, 15, 8, 3)), jnp.ones((9, 8, 3, 5)), B, 2).shape
+        (8, 8, 8, 5)
+
+    References:
+        Shen, He, Lin, Ma: PDO-eConvs (ICML 2020), the map Phi.
+    """
+    weights = kernels.check_weights(weights, basis, "(M, |G|, C_in, C_out)")
+    x = _check_field(x, basis.group)
+    geometry = Geometry(strides, 1, padding, kernel_dilation)
+    return _convolve(
+        "group_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
+    )
+
+
+def group_conv_transpose(
+    x: _check.Array,
+    weights: _check.Array,
+    basis: FilterBasis,
+    strides: PerAxis = 1,
+    padding: windows.Padding = "SAME",
+    *,
+    kernel_dilation: PerAxis = 1,
+    feature_group_count: int = 1,
+    algorithm: str = "auto",
+    precision: lax.PrecisionLike = None,
+) -> jax.Array:
+    """Convolve a field after enlarging it: strides - 1 zeros between every two of its pixels.
+
+        y(., g) = sum_h kernel_g[w(g^-1 h)] * up(x)(., h)
+
+    The output is symmetric on the grid, and so exact at quarter turns, at every size and stride:
+    "SAME" turns n pixels into (n - 1) strides + 1, which undoes a strided "SAME" convolution at the
+    sizes that keep that one exact. (XLA's n * strides cannot be symmetric at even strides.)
+
+    Args:
+        x: `(..., H, W, |G|, C_in)` field, any number of leading axes.
+        weights: `(M, |G|, C_in / feature_group_count, C_out)` free weights, as in `group_conv`.
+        basis: the `FilterBasis`, which also names the group.
+        strides: the factor of enlargement, one number or one for each axis.
+        padding: "SAME", "VALID" (every pixel that a kernel reaches: extent - 1 zeros on both
+            sides), or numbers of zeros around the enlarged input.
+        kernel_dilation: the distance of two taps in pixels.
+        feature_group_count: as in `group_conv`.
+        algorithm: as in `group_conv`.
+        precision: of the convolution; the kernel is always expanded at full precision.
+
+    Returns:
+        `(..., H', W', |G|, C_out)` field in the dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> B = pdo.filter_basis("p4")
+        >>> pdo.group_conv_transpose(jnp.ones((8, 8, 4, 3)), jnp.ones((9, 4, 3, 5)), B, 2).shape
+        (15, 15, 4, 5)
+    """
+    weights = kernels.check_weights(weights, basis, "(M, |G|, C_in, C_out)")
+    x = _check_field(x, basis.group)
+    if isinstance(padding, str) and _check.choice("padding", padding, ("SAME", "VALID")) == "VALID":
+        dilation = _check.per_axis("kernel_dilation", kernel_dilation, basis.group.ndim)
+        padding = [(basis.size - 1) * d for d in dilation]
+    geometry = Geometry(1, strides, padding, kernel_dilation)
+    return _convolve(
+        "group_conv_transpose",
+        x,
+        weights,
+        basis,
+        geometry,
+        feature_group_count,
+        algorithm,
+        precision,
+    )
+
+
+def pointwise_group_conv(
+    x: _check.Array,
+    weights: _check.Array,
+    group: Group,
+    *,
+    precision: lax.PrecisionLike = None,
+) -> jax.Array:
+    """Mix channels and group elements at every pixel: the 1x1 group convolution.
+
+        y(., g) = sum_h w(g^-1 h) x(., h)
+
+    Args:
+        x: `(..., |G|, C_in)` field; it does not matter which axes come before.
+        weights: `(|G|, C_in, C_out)` free weights, the first axis indexed by g^-1 h.
+        group: the `Group`.
+        precision: of the matrix product.
+
+    Returns:
+        `(..., |G|, C_out)` field in the dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> pdo.pointwise_group_conv(jnp.ones((7, 7, 4, 3)), jnp.ones((4, 3, 5)), pdo.group("p4")).shape
+        (7, 7, 4, 5)
+    """
+    if not isinstance(group, Group):
+        raise TypeError(f"group must be a Group, got {type(group).__name__}; use pdo_jax.group.")
+    weights = _check.floating("weights", weights, "(|G|, C_in, C_out)", 3, exact=True)
+    _check.axis("weights", weights, 0, group.order, f"the order of {group.name}")
+    _check.nonempty("weights", weights, -2, "(C_in, C_out)")
+    x = _check.floating("x", x, "(..., |G|, C_in)", 2)
+    _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    _check.axis("x", x, -1, weights.shape[1], "the weights' C_in")
+    matrix = weights.astype(x.dtype)[group.product[group.inverse]]  # (G, H, C_in, C_out)
+    return jnp.einsum("...hi,ghio->...go", x, matrix, precision=precision)
+
+
+def _axes(ndim: int, field: bool) -> str:
+    space = "H, W" if ndim == 2 else "D, H, W"
+    return f"(..., {space}, |G|, C)" if field else f"(..., {space}, C)"
+
+
+def _check_field(x: _check.Array, group: Group) -> jax.Array:
+    x = _check.floating("x", x, _axes(group.ndim, field=True), group.ndim + 2)
+    _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    return x
+
+
+class Geometry(NamedTuple):
+    """Where a kernel is put: the step, the enlargement of the input, the borders, the dilation."""
+
+    strides: PerAxis
+    enlargement: PerAxis
+    padding: windows.Padding
+    dilation: PerAxis
+
+
+def _convolve(
+    caller: str,
+    x: jax.Array,
+    weights: jax.Array,
+    basis: FilterBasis,
+    geometry: Geometry,
+    feature_group_count: int,
+    algorithm: str,
+    precision: lax.PrecisionLike,
+) -> jax.Array:
+    """Convolve an image (weights with three axes) or a field (with four): what all layers share."""
+    ndim, order, field = basis.group.ndim, basis.group.order, weights.ndim == 4
+    _check.choice("algorithm", algorithm, ("auto", "direct"))
+    groups = _check.integer("feature_group_count", feature_group_count, 1)
+    _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
+    _check_channels(x, weights, groups)
+    strides = _check.per_axis("strides", geometry.strides, ndim)
+    enlargement = _check.per_axis("strides", geometry.enlargement, ndim)
+    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
+
+    if field:
+        # Feature groups are blocks of the flat channels, so they come before the group axis.
+        x = _swap_blocks(x.reshape(*x.shape[:-2], -1), order, groups)
+    sizes = [(n - 1) * e + 1 for n, e in zip(x.shape[-ndim - 1 : -1], enlargement, strict=True)]
+    extents = [(basis.size - 1) * d + 1 for d in dilation]
+    pads = windows.place(caller, sizes, extents, strides, geometry.padding)
+    if pads.mode != "constant":
+        around = [(0, 0)] * (x.ndim - 1 - ndim) + [*pads.pairs, (0, 0)]
+        x = jnp.pad(x, around, mode=pads.mode)
+        pads = windows.Pads("constant", ((0, 0),) * ndim)
+
+    space = "DHW"[-ndim:]
+    y = lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[-1 - ndim :]),
+        _swap_blocks(kernels.expand(weights, basis, x.dtype), order, groups),
+        strides,
+        pads.pairs,
+        lhs_dilation=enlargement,
+        rhs_dilation=dilation,
+        dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
+        feature_group_count=groups,
+        precision=precision,
+    )
+    y = _swap_blocks(y, groups, order)
+    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, -1)
+
+
+def _swap_blocks(x: jax.Array, outer: int, inner: int) -> jax.Array:
+    """Reorder flat channels from (outer, inner, C) to (inner, outer, C)."""
+    if outer == 1 or inner == 1:
+        return x
+    blocks = x.reshape(*x.shape[:-1], outer, inner, -1)
+    return jnp.swapaxes(blocks, -2, -3).reshape(x.shape)
+
+
+def _check_channels(x: jax.Array, weights: jax.Array, groups: int) -> None:
+    channels, outputs = weights.shape[-2] * groups, weights.shape[-1]
+    what = "the weights' C_in" if groups == 1 else "the weights' C_in times feature_group_count"
+    _check.axis("x", x, -1, channels, what)
+    if outputs % groups:
+        raise ValueError(
+            f"feature_group_count (={groups}) must divide C_out (={outputs}); pass a divisor."
+        )

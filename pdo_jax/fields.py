@@ -1,0 +1,250 @@
+"""How a group acts on images and on fields, and what is left of a field under a subgroup.
+
+    image        (L_g x)(p)    = x(g^-1 p)
+    field        (L_g x)(p, h) = x(g^-1 p, g^-1 h)
+    invariant    L_g x         = x
+
+Positions p are measured from the centre of the image, x to the right and y up. An element that
+permutes the pixels does just that; any other samples an interpolating cubic spline.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from pdo_jax import _check
+from pdo_jax.groups import Group
+from pdo_jax.groups import group as as_group
+
+KINDS = ("image", "field", "invariant")
+
+
+def act(group: Group | str, element: int, x: _check.Array, kind: str = "image") -> jax.Array:
+    """Let an element of a group act on an image, a field or an invariant.
+
+        image: y(p) = x(g^-1 p)          field: y(p, h) = x(g^-1 p, g^-1 h)
+
+    Elements that permute the pixels (quarter turns, mirrors) are exact, and exchange H and W where
+    they must. All others interpolate with a spline of order 3, keep the shape, and put zeros where
+    the image ends (SciPy's `affine_transform` with order 3 and mode "constant" gives the same).
+
+    Args:
+        group: the `Group` or its name.
+        element: the index of the element g.
+        x: `(..., H, W, C)` for an image, `(..., H, W, |G|, C)` for a field, anything for an
+            invariant; any number of leading axes.
+        kind: "image", "field" or "invariant".
+
+    Returns:
+        The transformed array, in the dtype of `x`. Differentiable in `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> x = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
+        >>> pdo.act("p4", 1, x)[..., 0].tolist()  # a quarter turn counter-clockwise
+        [[2.0, 4.0], [1.0, 3.0]]
+    """
+    group = as_group(group)
+    element = check_element(group, element)
+    if _check.choice("kind", kind, KINDS) == "invariant":
+        return jnp.asarray(x)
+    field = kind == "field"
+    axes = "(..., H, W, |G|, C)" if field else "(..., H, W, C)"
+    x = _check.floating("x", x, axes, group.ndim + 1 + field)
+    if not field:
+        return transform(x, group.matrices[element])
+    _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    flat = transform(x.reshape(*x.shape[:-2], -1), group.matrices[element])
+    moved = flat.reshape(*flat.shape[:-1], *x.shape[-2:])
+    return moved[..., group.product[group.inverse[element]], :]
+
+
+def check_element(group: Group, element: int) -> int:
+    """Return `element` if it is the index of one of the group's elements."""
+    element = _check.integer("element", element, 0)
+    if element >= group.order:
+        raise ValueError(
+            f"element (={element}) must be below {group.order}, the order of {group.name}; "
+            "elements are counted from 0."
+        )
+    return element
+
+
+def transform(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Move an image by an orthogonal matrix about its centre: y(p) = x(A^-1 p).
+
+    Args:
+        x: `(..., H, W, C)` image, or `(..., D, H, W, C)` for a matrix of space.
+        matrix: `(ndim, ndim)` orthogonal matrix A in coordinates x right, y up, z in depth.
+
+    Returns:
+        The moved image: exact, with axes exchanged, if A permutes the axes up to sign; otherwise
+        sampled from a cubic spline at unchanged shape, with zeros outside.
+
+    Example:
+        >>> transform(jnp.ones((4, 6, 1)), np.array([[0.0, -1.0], [1.0, 0.0]])).shape
+        (6, 4, 1)
+    """
+    ndim = len(matrix)
+    # Array axes run z, y, x with y downwards: reverse the order and the sign of y.
+    signs = np.where(np.arange(ndim) == 1, -1.0, 1.0)
+    inverse = (signs[:, None] * matrix.T * signs)[::-1, ::-1]
+    if np.all(np.isin(inverse, (-1.0, 0.0, 1.0))):
+        return _permute(x, inverse)
+    return _sample(x, inverse)
+
+
+def _permute(x: jax.Array, inverse: np.ndarray) -> jax.Array:
+    """Apply a signed permutation of the spatial axes; row i says where source axis i comes from."""
+    ndim = len(inverse)
+    lead = x.ndim - 1 - ndim
+    source_of = np.argmax(np.abs(inverse), axis=0)  # output axis -> source axis
+    flipped = [lead + i for i in range(ndim) if inverse[i].sum() < 0]
+    order = [*range(lead), *(lead + source_of), x.ndim - 1]
+    return jnp.transpose(jnp.flip(x, flipped), order)
+
+
+def _sample(x: jax.Array, inverse: np.ndarray) -> jax.Array:
+    """Sample the interpolating cubic spline of `x` at the positions `inverse @ p`."""
+    ndim = len(inverse)
+    shape = x.shape[-1 - ndim : -1]
+    lead = x.shape[: -1 - ndim]
+    coefficients = x.reshape(-1, *shape, x.shape[-1])
+    for i, n in enumerate(shape):
+        # Full precision and at least float32: rounding here would look like broken symmetry.
+        precise = jnp.promote_types(x.dtype, jnp.float32)
+        matrix = jnp.asarray(_prefilter(n), precise)
+        coefficients = jnp.moveaxis(
+            jnp.tensordot(
+                matrix,
+                coefficients.astype(precise),
+                axes=(1, 1 + i),
+                precision=lax.Precision.HIGHEST,
+            ),
+            0,
+            1 + i,
+        )
+    indices, weights = _taps(shape, tuple(map(tuple, inverse.tolist())))
+    flat = coefficients.reshape(len(coefficients), -1, x.shape[-1])
+    result = jnp.zeros_like(flat)
+    for index, weight in zip(indices, weights, strict=True):
+        result += flat[:, index] * jnp.asarray(weight, flat.dtype)[:, None]
+    return result.reshape(*lead, *shape, x.shape[-1]).astype(x.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _prefilter(n: int) -> np.ndarray:
+    """Return the `(n, n)` matrix from samples to coefficients of the interpolating cubic spline.
+
+    The spline is B(0) = 2/3, B(+-1) = 1/6 at the pixels, mirrored at the first and last pixel.
+    """
+    samples = np.zeros((n, n))
+    for offset, value in ((0, 2 / 3), (-1, 1 / 6), (1, 1 / 6)):
+        np.add.at(samples, (np.arange(n), _mirror(np.arange(n) + offset, n)), value)
+    return np.linalg.inv(samples)
+
+
+def _mirror(index: np.ndarray, n: int) -> np.ndarray:
+    """Reflect indices into 0 .. n-1 about the first and last pixel."""
+    if n == 1:
+        return np.zeros_like(index)
+    folded = np.mod(index, 2 * n - 2)
+    return np.where(folded < n, folded, 2 * n - 2 - folded)
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(shape: tuple[int, ...], inverse: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Return the spline's taps for every pixel: `(4^ndim, pixels)` flat indices and weights."""
+    centre = (np.array(shape) - 1) / 2
+    pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(
+        -1, len(shape)
+    )
+    source = (pixels - centre) @ np.array(inverse).T + centre
+    # Rounding must not push a pixel that falls on the border to the outside.
+    inside = np.all((source >= -1e-9) & (source <= np.array(shape) - 1 + 1e-9), axis=1)
+    first = np.floor(source).astype(int)
+    fraction = source - first
+    one_axis = np.stack(
+        [
+            (1 - fraction) ** 3 / 6,
+            2 / 3 - fraction**2 * (2 - fraction) / 2,
+            2 / 3 - (1 - fraction) ** 2 * (1 + fraction) / 2,
+            fraction**3 / 6,
+        ]
+    )  # (4, pixels, ndim): the cubic B-spline at distances 1 + f, f, 1 - f, 2 - f
+    indices, weights = [], []
+    for taps in itertools.product(range(4), repeat=len(shape)):
+        index, weight = np.zeros(len(pixels), int), inside.astype(float)
+        for i, tap in enumerate(taps):
+            index = index * shape[i] + _mirror(first[:, i] + tap - 1, shape[i])
+            weight = weight * one_axis[tap, :, i]
+        indices.append(index)
+        weights.append(weight)
+    return np.stack(indices), np.stack(weights)
+
+
+def restrict(x: _check.Array, group: Group | str, subgroup: Group | str) -> jax.Array:
+    """Read a field on a group as a field on a subgroup, with more channels.
+
+    Every element of G is k t for one k in K and one of the [G:K] representatives t of the right
+    cosets K t, so
+
+        y(p, k, coset C + c) = x(p, k t_coset, c)
+
+    and the action of K stays the action of K. Representatives are the cosets' first elements.
+
+    Args:
+        x: `(..., |G|, C)` field on `group`.
+        group: the `Group` G or its name.
+        subgroup: the `Group` K or its name; its matrices must be among those of `group`.
+
+    Returns:
+        `(..., |K|, [G:K] C)` field on `subgroup`.
+
+    Raises:
+        TypeError, ValueError: if `subgroup` is not one, or `x` is not a field on `group`.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> pdo.restrict(jnp.ones((5, 5, 8, 3)), "p8", "p4").shape
+        (5, 5, 4, 6)
+    """
+    group, subgroup = as_group(group), as_group(subgroup)
+    x = _check.floating("x", x, "(..., |G|, C)", 2)
+    _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    if subgroup.ndim != group.ndim:
+        raise ValueError(
+            f"subgroup (={subgroup.name}) acts on {subgroup.ndim} dimensions, but {group.name} on "
+            f"{group.ndim}; pass a subgroup of {group.name}."
+        )
+    cosets = group.product[group.index(subgroup.matrices)]  # [k, t] -> k t
+    first = np.flatnonzero(np.min(cosets, axis=0) == np.arange(group.order))
+    y = x[..., cosets[:, first], :]
+    return y.reshape(*x.shape[:-2], subgroup.order, -1)
+
+
+def inscribed_disc(shape: tuple[int, ...]) -> np.ndarray:
+    """Return which pixels of an image lie in the largest disc (ball) about its centre.
+
+    Args:
+        shape: the number of pixels along every axis.
+
+    Returns:
+        Booleans of that shape: distance from the centre at most half the shortest side.
+
+    Example:
+        >>> inscribed_disc((4, 4)).astype(int).tolist()
+        [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 0]]
+    """
+    offsets: Any = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
+    return sum(o**2 for o in offsets) <= (min(shape) / 2) ** 2

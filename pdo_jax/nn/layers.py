@@ -1,0 +1,347 @@
+"""Flax NNX layers: they own the free weights and call the functions of `pdo_jax.conv`.
+
+The only parameters are `kernel` (the free weights, in the layout of those functions) and `bias`, one
+number a field. Bases are constants of the program and kernels are expanded on the fly, so neither
+is ever saved, and training and evaluation have the same parameter tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+
+from pdo_jax import _check, conv, windows
+from pdo_jax.basis import filter_basis
+from pdo_jax.groups import Group
+from pdo_jax.groups import group as as_group
+from pdo_jax.nn.initializers import he_normal
+
+
+class _PDOLayer(nnx.Module):
+    """What the three layers of differential operators share: their constructor and their call."""
+
+    _function: Callable[..., jax.Array]
+    _on_fields = True
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        group: Group | str,
+        *,
+        strides: conv.PerAxis = 1,
+        padding: windows.Padding = "SAME",
+        kernel_dilation: conv.PerAxis = 1,
+        feature_group_count: int = 1,
+        use_bias: bool = True,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: lax.PrecisionLike = None,
+        kernel_init: Initializer | None = None,
+        bias_init: Initializer = nnx.initializers.zeros_init(),
+        order: int = 2,
+        orientation: Any = 0.0,
+        scheme: str = "finite-difference",
+        accuracy: int = 2,
+        operators: str = "box",
+        sigma: float | None = None,
+        size: int | None = None,
+        algorithm: str = "auto",
+        rngs: nnx.Rngs,
+    ):
+        self.in_features = _check.integer("in_features", in_features, 1)
+        self.out_features = _check.integer("out_features", out_features, 1)
+        self.basis = filter_basis(
+            group,
+            order,
+            orientation,
+            scheme,
+            accuracy,
+            operators=operators,
+            sigma=sigma,
+            size=size,
+        )
+        ndim = self.basis.group.ndim
+        self.strides = _check.per_axis("strides", strides, ndim)
+        self.kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, ndim)
+        windows.resolve_padding(padding, (self.basis.size,) * ndim)
+        self.padding = _hashable(padding)
+        groups = self.feature_group_count = _divisor(
+            feature_group_count, self.in_features, self.out_features
+        )
+        self.algorithm = algorithm
+        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+
+        copies = (self.basis.group.order,) if self._on_fields else ()
+        channels = self.in_features // groups
+        shape = (self.basis.num_operators, *copies, channels, self.out_features)
+        if kernel_init is None:
+            kernel_init = he_normal(self.basis, self._fan_in(channels))
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
+
+    def _fan_in(self, channels: int) -> float:
+        return channels * self.basis.group.order if self._on_fields else channels
+
+    def __call__(self, x: _check.Array) -> jax.Array:
+        """Apply the layer.
+
+        Args:
+            x: `(..., H, W, in_features)` image or `(..., H, W, |G|, in_features)` field.
+
+        Returns:
+            `(..., H', W', |G|, out_features)` field.
+        """
+        x = _cast(x, self.kernel, self.dtype)
+        y = type(self)._function(
+            x,
+            self.kernel[...],
+            self.basis,
+            self.strides,
+            self.padding,
+            kernel_dilation=self.kernel_dilation,
+            feature_group_count=self.feature_group_count,
+            algorithm=self.algorithm,
+            precision=self.precision,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+
+class PDOLift(_PDOLayer):
+    """A layer from images to fields: `pdo_jax.lift_conv` with its free weights.
+
+        y(., g) = kernel_g * x + bias
+
+    Args:
+        in_features: the number of channels of the image.
+        out_features: the number of fields.
+        group: the `Group` or its name.
+        strides: the step in pixels.
+        padding: "SAME" (symmetric at every stride), "VALID", "CIRCULAR", "REFLECT", an integer, or
+            an integer or pair for each axis.
+        kernel_dilation: the distance of two taps in pixels.
+        feature_group_count: the number of groups into which the channels are split.
+        use_bias: whether to add one number a field, the same for every group element.
+        dtype: of the computation; by default the promoted dtype of input and parameters.
+        param_dtype: of the parameters.
+        precision: of the convolution; kernels are always expanded at full precision.
+        kernel_init: of the free weights; by default the output has the variance that a
+            He-initialised plain convolution has, on white noise, on average over the group.
+        bias_init: of the bias.
+        order: the largest order of derivative of the basis, as in `pdo_jax.filter_basis`.
+        orientation: of the frame of the free weights, in radians.
+        scheme: the discretisation.
+        accuracy: the order of its error.
+        operators: "box" or "total".
+        sigma: the width of a smoothing scheme.
+        size: the number of taps; None for the smallest.
+        algorithm: "auto" or "direct".
+        rngs: the random keys; `params` is used.
+
+    Attributes:
+        kernel: `nnx.Param`, `(M, in_features / feature_group_count, out_features)`.
+        bias: `nnx.Param`, `(out_features,)`, or None.
+        basis: the `FilterBasis`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> layer = PDOLift(1, 6, "p8", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 28, 28, 1))).shape
+        (2, 28, 28, 8, 6)
+
+    References:
+        Shen, He, Lin, Ma: PDO-eConvs (ICML 2020), the map Psi. The published networks have no bias.
+    """
+
+    _function = conv.lift_conv
+    _on_fields = False
+
+
+class PDOConv(_PDOLayer):
+    """A layer from fields to fields: `pdo_jax.group_conv` with its free weights.
+
+        y(., g) = sum_h kernel_g[w(g^-1 h)] * x(., h) + bias
+
+    Args:
+        in_features: the number of fields of the input.
+        out_features: the number of fields of the output.
+        group: the `Group` or its name.
+        strides, padding, kernel_dilation: as in `PDOLift`.
+        feature_group_count: the number of groups into which the channels are split, never the
+            group axis.
+        use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
+        order, orientation, scheme, accuracy, operators, sigma, size: as in `PDOLift`.
+        algorithm: "auto" or "direct".
+        rngs: the random keys; `params` is used.
+
+    Attributes:
+        kernel: `nnx.Param`, `(M, |G|, in_features / feature_group_count, out_features)`.
+        bias: `nnx.Param`, `(out_features,)`, or None.
+        basis: the `FilterBasis`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> layer = PDOConv(6, 4, "p8", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 28, 28, 8, 6))).shape
+        (2, 28, 28, 8, 4)
+
+    References:
+        Shen, He, Lin, Ma: PDO-eConvs (ICML 2020), the map Phi. The published networks have no bias.
+    """
+
+    _function = conv.group_conv
+
+
+class PDOConvTranspose(_PDOLayer):
+    """A layer that enlarges fields: `pdo_jax.group_conv_transpose` with its free weights.
+
+    n pixels become (n - 1) strides + 1, placed symmetrically, so that quarter turns stay exact at
+    every size.
+
+    Args:
+        in_features: the number of fields of the input.
+        out_features: the number of fields of the output.
+        group: the `Group` or its name.
+        strides: the factor of enlargement.
+        padding: "SAME", "VALID", or numbers of zeros around the enlarged input.
+        kernel_dilation, feature_group_count: as in `PDOConv`.
+        use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
+        order, orientation, scheme, accuracy, operators, sigma, size: as in `PDOLift`.
+        algorithm: "auto" or "direct".
+        rngs: the random keys; `params` is used.
+
+    Attributes:
+        kernel: `nnx.Param`, `(M, |G|, in_features / feature_group_count, out_features)`.
+        bias: `nnx.Param`, `(out_features,)`, or None.
+        basis: the `FilterBasis`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> layer = PDOConvTranspose(6, 4, "p8", strides=2, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 14, 14, 8, 6))).shape
+        (2, 27, 27, 8, 4)
+    """
+
+    _function = conv.group_conv_transpose
+
+    def _fan_in(self, channels: int) -> float:
+        # Of the pixels under a kernel one in prod(strides) is not zero.
+        enlargement = 1
+        for stride in self.strides:
+            enlargement *= stride
+        return super()._fan_in(channels) / enlargement
+
+
+class PointwiseConv(nnx.Module):
+    """A 1x1 layer from fields to fields: `pdo_jax.pointwise_group_conv` with its free weights.
+
+        y(., g) = sum_h w(g^-1 h) x(., h) + bias
+
+    Args:
+        in_features: the number of fields of the input.
+        out_features: the number of fields of the output.
+        group: the `Group` or its name.
+        strides: the step in pixels; warns where it does not fit the size of the input.
+        use_bias, dtype, param_dtype, precision: as in `PDOLift`.
+        kernel_init: of the free weights; He's normal rule by default.
+        bias_init: of the bias.
+        rngs: the random keys; `params` is used.
+
+    Attributes:
+        kernel: `nnx.Param`, `(|G|, in_features, out_features)`.
+        bias: `nnx.Param`, `(out_features,)`, or None.
+        group: the `Group`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> layer = PointwiseConv(6, 4, "p8", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 28, 28, 8, 6))).shape
+        (2, 28, 28, 8, 4)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        group: Group | str,
+        *,
+        strides: conv.PerAxis = 1,
+        use_bias: bool = True,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: lax.PrecisionLike = None,
+        kernel_init: Initializer | None = None,
+        bias_init: Initializer = nnx.initializers.zeros_init(),
+        rngs: nnx.Rngs,
+    ):
+        self.in_features = _check.integer("in_features", in_features, 1)
+        self.out_features = _check.integer("out_features", out_features, 1)
+        self.group = as_group(group)
+        self.strides = _check.per_axis("strides", strides, self.group.ndim)
+        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        shape = (self.group.order, self.in_features, self.out_features)
+        if kernel_init is None:
+            kernel_init = nnx.initializers.he_normal()  # fan_in |G| C_in: the first axis is a sum
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
+
+    def __call__(self, x: _check.Array) -> jax.Array:
+        """Apply the layer.
+
+        Args:
+            x: `(..., H, W, |G|, in_features)` field.
+
+        Returns:
+            `(..., H', W', |G|, out_features)` field.
+        """
+        x = _cast(x, self.kernel, self.dtype)
+        if max(self.strides) > 1:
+            ndim = self.group.ndim
+            x = _check.floating("x", x, "(..., H, W, |G|, C_in)", ndim + 2)
+            sizes = x.shape[-2 - ndim : -2]
+            windows.place("PointwiseConv", sizes, (1,) * ndim, self.strides, "VALID")
+            x = x[(..., *(slice(None, None, s) for s in self.strides), slice(None), slice(None))]
+        y = conv.pointwise_group_conv(x, self.kernel[...], self.group, precision=self.precision)
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+
+def _cast(x: _check.Array, kernel: nnx.Param, dtype: DTypeLike | None) -> jax.Array:
+    x = _check.floating("x", x, "(..., C)", 1)
+    return x.astype(dtype or jnp.result_type(x.dtype, kernel.dtype))
+
+
+def _bias(
+    use_bias: bool, init: Initializer, features: int, dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.Param | None:
+    return nnx.Param(init(rngs.params(), (features,), dtype)) if use_bias else None
+
+
+def _divisor(groups: int, in_features: int, out_features: int) -> int:
+    groups = _check.integer("feature_group_count", groups, 1)
+    if in_features % groups or out_features % groups:
+        raise ValueError(
+            f"feature_group_count (={groups}) must divide in_features (={in_features}) and "
+            f"out_features (={out_features}); pass a common divisor."
+        )
+    return groups
+
+
+def _hashable(padding: windows.Padding) -> windows.Padding:
+    if isinstance(padding, (str, int)):
+        return padding
+    return tuple(p if isinstance(p, int) else tuple(p) for p in padding)  # pyright: ignore

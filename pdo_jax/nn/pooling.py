@@ -1,0 +1,236 @@
+"""Pooling over the group and over space, for images and for fields.
+
+Spatial pools leave the group axis alone (Flax's own, given a bare (2, 2), would pool it silently)
+and pad symmetrically. With stride 2 and no padding, even windows are exact at quarter turns on even
+sizes and odd windows on odd sizes; a pool that does not fit the size of its input warns once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from pdo_jax import _check, windows
+
+PerAxis = int | Sequence[int]
+
+
+def group_pool(x: _check.Array, kind: str = "max") -> jax.Array:
+    """Pool a field over the group: an image that only moves, or an invariant, is left.
+
+    Args:
+        x: `(..., |G|, C)` field.
+        kind: "max", "mean", or "norm" (the Euclidean norm over the group; its gradient at 0 is 0).
+
+    Returns:
+        `(..., C)`, in the dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if `kind` is unknown or `x` has fewer than two axes.
+
+    Example:
+        >>> group_pool(jnp.ones((2, 7, 7, 8, 3)), "norm").shape
+        (2, 7, 7, 3)
+    """
+    x = _check.floating("x", x, "(..., |G|, C)", 2)
+    _check.nonempty("x", x, -2, "(|G|, C)")
+    match _check.choice("kind", kind, ("max", "mean", "norm")):
+        case "max":
+            return jnp.max(x, axis=-2)
+        case "mean":
+            return jnp.mean(x, axis=-2)
+        case _:
+            square = jnp.sum(x**2, axis=-2)
+            safe = jnp.where(square > 0, square, 1)
+            return jnp.where(square > 0, jnp.sqrt(safe), 0)
+
+
+def max_pool(
+    x: _check.Array,
+    window: PerAxis,
+    strides: PerAxis | None = None,
+    padding: windows.Padding = "VALID",
+    *,
+    kind: str | None = None,
+) -> jax.Array:
+    """Take the largest value in every window of pixels, group element by group element.
+
+    Args:
+        x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.
+        window: the number of pixels, one number or one for each spatial axis (two, unless a
+            sequence of another length is given).
+        strides: the step; None for 1, as in Flax.
+        padding: as in `pdo_jax.lift_conv`; "SAME" adds (window - 1) // 2 pixels on both sides.
+            Padded pixels never win.
+        kind: "image" or "field". None reads it off the number of axes: up to one leading axis and
+            three others is an image, one leading axis and four others a field. A field without a
+            batch axis, or with several, needs the word.
+
+    Returns:
+        The pooled image or field.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Warns:
+        EquivarianceWarning: once, if the stride does not fit the size of `x`.
+
+    Example:
+        >>> max_pool(jnp.ones((2, 28, 28, 8, 3)), 2, 2).shape
+        (2, 14, 14, 8, 3)
+    """
+    pool = _Pool.of("max_pool", x, window, strides, padding, kind)
+    return pool.restore(nnx.max_pool(pool.x, pool.window, pool.strides, pool.pairs))
+
+
+def avg_pool(
+    x: _check.Array,
+    window: PerAxis,
+    strides: PerAxis | None = None,
+    padding: windows.Padding = "VALID",
+    *,
+    kind: str | None = None,
+) -> jax.Array:
+    """Take the mean over every window of pixels, group element by group element.
+
+    Args:
+        x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.
+        window: the number of pixels, one number or one for each spatial axis.
+        strides: the step; None for 1, as in Flax.
+        padding: as in `max_pool`; padded zeros count in the mean, as in Flax.
+        kind: "image" or "field", as in `max_pool`.
+
+    Returns:
+        The pooled image or field.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Warns:
+        EquivarianceWarning: once, if the stride does not fit the size of `x`.
+
+    Example:
+        >>> avg_pool(jnp.ones((28, 28, 8, 3)), 2, 2, kind="field").shape
+        (14, 14, 8, 3)
+    """
+    pool = _Pool.of("avg_pool", x, window, strides, padding, kind)
+    return pool.restore(nnx.avg_pool(pool.x, pool.window, pool.strides, pool.pairs))
+
+
+def blur_pool(
+    x: _check.Array,
+    window: PerAxis = 6,
+    strides: PerAxis | None = 2,
+    padding: windows.Padding = "SAME",
+    *,
+    kind: str | None = None,
+) -> jax.Array:
+    """Blur with a binomial window and keep every other pixel: pooling without aliasing.
+
+    The window of w taps is the row binomial(w - 1, j) / 2^(w - 1) along every axis: [1 1] / 2 for 2,
+    [1 4 6 4 1] / 16 for 5. The default of 6 taps is a 5-tap blur followed by 2x2 mean pooling.
+    Aliasing in pooling is what breaks equivariance most between the quarter turns.
+
+    With stride 2 and "SAME", quarter turns are exact on even sizes for even windows (n pixels become
+    n / 2) and on odd sizes for odd windows ((n + 1) / 2).
+
+    Args:
+        x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.
+        window: the number of taps, one number or one for each spatial axis.
+        strides: the step; None for 1.
+        padding: as in `max_pool`; the image continues with zeros.
+        kind: "image" or "field", as in `max_pool`.
+
+    Returns:
+        The blurred and thinned image or field.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Warns:
+        EquivarianceWarning: once, if the stride does not fit the size of `x`.
+
+    Example:
+        >>> blur_pool(jnp.ones((2, 28, 28, 8, 3))).shape
+        (2, 14, 14, 8, 3)
+
+    References:
+        Zhang: Making convolutional networks shift-invariant again (ICML 2019).
+    """
+    pool = _Pool.of("blur_pool", x, window, strides, padding, kind)
+    y = jnp.pad(pool.x, [(0, 0), *pool.pairs, (0, 0)])
+    for i, (taps, step) in enumerate(zip(pool.window, pool.strides, strict=True)):
+        # A few shifted slices fuse into one loop; a depthwise convolution is slower on CPU.
+        count = (y.shape[1 + i] - taps) // step + 1
+        slices = (
+            math.comb(taps - 1, j)
+            / 2 ** (taps - 1)
+            * jax.lax.slice_in_dim(y, j, j + (count - 1) * step + 1, step, axis=1 + i)
+            for j in range(taps)
+        )
+        y = functools.reduce(operator.add, slices)
+    return pool.restore(y)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """A pool whose arguments are checked, on an array with one batch axis and flat channels."""
+
+    x: jax.Array  # (N, *space, channels)
+    lead: tuple[int, ...]
+    tail: tuple[int, ...]
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(
+        cls,
+        caller: str,
+        x: _check.Array,
+        window: PerAxis,
+        strides: PerAxis | None,
+        padding: windows.Padding,
+        kind: str | None,
+    ) -> _Pool:
+        ndim = len(window) if isinstance(window, Sequence) else 2
+        size = _check.per_axis("window", window, ndim)
+        steps = (1,) * ndim if strides is None else _check.per_axis("strides", strides, ndim)
+        x = _check.floating("x", x, "(..., H, W, C) or (..., H, W, |G|, C)", ndim + 1)
+        tail = 2 if _is_field(x, ndim, kind) else 1
+        _check.nonempty("x", x, -ndim - tail, "the pixels and the channels")
+        space = x.shape[-ndim - tail : -tail]
+        pads = windows.place(caller, space, size, steps, padding)
+        flat = x.reshape(-1, *space, math.prod(x.shape[-tail:]))
+        pairs = pads.pairs
+        if pads.mode != "constant":
+            flat = jnp.pad(flat, [(0, 0), *pairs, (0, 0)], mode=pads.mode)
+            pairs = ((0, 0),) * ndim
+        return cls(flat, x.shape[: -ndim - tail], x.shape[-tail:], size, steps, pairs)
+
+    def restore(self, y: jax.Array) -> jax.Array:
+        return y.reshape(*self.lead, *y.shape[1:-1], *self.tail)
+
+
+def _is_field(x: jax.Array, ndim: int, kind: str | None) -> bool:
+    if kind is None:
+        if x.ndim > ndim + 3:
+            raise ValueError(
+                f"kind (=None) cannot be read off {x.ndim} axes (shape {x.shape}); say "
+                "kind='image' or kind='field'."
+            )
+        return x.ndim == ndim + 3
+    field = _check.choice("kind", kind, ("image", "field")) == "field"
+    if field and x.ndim < ndim + 2:
+        raise ValueError(
+            f"x has shape {x.shape}, but a field (..., H, W, |G|, C) is needed (at least "
+            f"{ndim + 2} axes); reshape it, or pass kind='image'."
+        )
+    return field
