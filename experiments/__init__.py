@@ -1,0 +1,1 @@
+"""Training recipes: one trainer, one file per experiment (`python -m experiments.NAME`)."""
