@@ -1,6 +1,7 @@
 """pdo_jax: equivariant layers made of differential operators, in JAX and Flax.
 
-Arrays are `(..., H, W, C)` images and `(..., H, W, G, C)` fields on a group G; x points right, y up.
+Arrays are `(..., H, W, C)` images and `(..., H, W, G, C)` fields on a group G; x points right and
+y up, angles run counter-clockwise.
 """
 
 from pdo_jax import models as models

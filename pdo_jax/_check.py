@@ -1,4 +1,7 @@
-"""What users' arguments must satisfy: every check names the argument, its value, the rule and the next step."""
+"""What users' arguments must satisfy.
+
+Every message names the argument, its value, the rule and the next step.
+"""
 
 from __future__ import annotations
 

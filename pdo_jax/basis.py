@@ -52,40 +52,10 @@ class FilterBasis:
     accuracy: int
     operators: str
     sigma: float | None
-    size: int | None
-    monomials: tuple[operators.Monomial, ...] = dataclasses.field(
-        init=False, repr=False, compare=False
-    )
-    synthesis: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
-    values: np.ndarray = dataclasses.field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        ndim = self.group.ndim
-        sources = operators.monomials(ndim, self.order, self.operators)
-        targets = operators.monomials(ndim, max(map(sum, sources)), "total")
-        frames = self.group.matrices @ _frame(self.orientation, ndim)
-        rotated = operators.transform(frames, sources, targets)
-        occurring = [i for i in range(len(targets)) if np.any(rotated[:, :, i])]
-        used = {i: stencils.SCHEMES[self.scheme](targets[i], self.accuracy) for i in occurring}
-
-        needed = max(max(stencil.shape) for stencil in used.values())
-        size = needed if self.size is None else self.size
-        if size < needed:
-            raise ValueError(
-                f"size (={size}) is too small: {self.scheme!r} stencils of accuracy "
-                f"{self.accuracy} for {self.group.name} need {needed}; pass size={needed} or None."
-            )
-        taps = np.stack([stencils.centred(used[i], size) for i in occurring])
-        synthesis = _synthesis(ndim, self.order, self.operators, sources)
-        mixed = np.einsum("mi,git->gmt", np.linalg.inv(synthesis), rotated[:, :, occurring])
-        values = np.tensordot(mixed, taps, axes=1)
-
-        for array in (synthesis, values):
-            array.flags.writeable = False
-        object.__setattr__(self, "size", size)
-        object.__setattr__(self, "monomials", sources)
-        object.__setattr__(self, "synthesis", synthesis)
-        object.__setattr__(self, "values", values)
+    size: int
+    monomials: tuple[operators.Monomial, ...] = dataclasses.field(repr=False, compare=False)
+    synthesis: np.ndarray = dataclasses.field(repr=False, compare=False)
+    values: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     @property
     def num_operators(self) -> int:
@@ -117,8 +87,45 @@ class FilterBasis:
         return np.tensordot((mesh**-degrees)[:, None] * self.synthesis, coefficients, axes=(0, 0))
 
     def __reduce__(self) -> tuple:
-        options = (f for f in dataclasses.fields(self) if f.init)
-        return FilterBasis, tuple(getattr(self, f.name) for f in options)
+        options = (f.name for f in dataclasses.fields(self) if f.compare)
+        return _build, tuple(getattr(self, name) for name in options)
+
+
+@functools.lru_cache(maxsize=256)
+def _build(
+    group: Group,
+    order: int,
+    orientation: Orientation,
+    scheme: str,
+    accuracy: int,
+    family: str,
+    sigma: float | None,
+    size: int | None,
+) -> FilterBasis:
+    """Compute a basis from checked options: T^-1 . R_g . D."""
+    sources = operators.monomials(group.ndim, order, family)
+    targets = operators.monomials(group.ndim, max(map(sum, sources)), "total")
+    frames = group.matrices @ _frame(orientation, group.ndim)
+    rotated = operators.transform(frames, sources, targets)
+    occurring = [i for i in range(len(targets)) if np.any(rotated[:, :, i])]
+    rows = [stencils.SCHEMES[scheme](targets[i], accuracy) for i in occurring]
+
+    needed = max(max(stencil.shape) for stencil in rows)
+    k = needed if size is None else size
+    if k < needed:
+        raise ValueError(
+            f"size (={k}) is too small: {scheme!r} stencils of accuracy {accuracy} for "
+            f"{group.name} need {needed}; pass size={needed} or None."
+        )
+    taps = np.stack([stencils.centred(stencil, k) for stencil in rows])
+    synthesis = _synthesis(group.ndim, order, family, sources)
+    mixed = np.einsum("mi,git->gmt", np.linalg.inv(synthesis), rotated[:, :, occurring])
+    values = np.tensordot(mixed, taps, axes=1)
+    for array in (synthesis, values):
+        array.flags.writeable = False
+    return FilterBasis(
+        group, order, orientation, scheme, accuracy, family, sigma, k, sources, synthesis, values
+    )
 
 
 def _frame(orientation: Orientation, ndim: int) -> np.ndarray:
@@ -166,11 +173,6 @@ def _canonical_orientation(orientation: Any, ndim: int) -> Orientation:
             "normalise it."
         )
     return tuple(map(tuple, matrix.tolist()))
-
-
-@functools.lru_cache(maxsize=256)
-def _cached(*options: Any) -> FilterBasis:
-    return FilterBasis(*options)
 
 
 def filter_basis(
@@ -229,7 +231,7 @@ def filter_basis(
         size = _check.integer("size", size, 1)
         if size % 2 == 0:
             raise ValueError(f"size (={size}) must be odd; pass {size + 1}.")
-    return _cached(
+    return _build(
         group,
         _check.integer("order", order, 0),
         _canonical_orientation(orientation, group.ndim),

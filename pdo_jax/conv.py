@@ -220,7 +220,8 @@ def pointwise_group_conv(
 
     Example:
         >>> import pdo_jax as pdo
-        >>> pdo.pointwise_group_conv(jnp.ones((7, 7, 4, 3)), jnp.ones((4, 3, 5)), pdo.group("p4")).shape
+        >>> x, weights = jnp.ones((7, 7, 4, 3)), jnp.ones((4, 3, 5))
+        >>> pdo.pointwise_group_conv(x, weights, pdo.group("p4")).shape
         (7, 7, 4, 5)
     """
     if not isinstance(group, Group):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +121,7 @@ def _sample(x: jax.Array, inverse: np.ndarray) -> jax.Array:
     coefficients = x.reshape(-1, *shape, x.shape[-1])
     for i, n in enumerate(shape):
         # Full precision and at least float32: rounding here would look like broken symmetry.
-        precise = jnp.promote_types(x.dtype, jnp.float32)
+        precise = np.promote_types(x.dtype, np.float32)
         matrix = jnp.asarray(_prefilter(n), precise)
         coefficients = jnp.moveaxis(
             jnp.tensordot(
@@ -166,9 +165,8 @@ def _mirror(index: np.ndarray, n: int) -> np.ndarray:
 def _taps(shape: tuple[int, ...], inverse: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Return the spline's taps for every pixel: `(4^ndim, pixels)` flat indices and weights."""
     centre = (np.array(shape) - 1) / 2
-    pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(
-        -1, len(shape)
-    )
+    grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    pixels = np.stack(grid, -1).reshape(-1, len(shape))
     source = (pixels - centre) @ np.array(inverse).T + centre
     # Rounding must not push a pixel that falls on the border to the outside.
     inside = np.all((source >= -1e-9) & (source <= np.array(shape) - 1 + 1e-9), axis=1)
@@ -246,5 +244,5 @@ def inscribed_disc(shape: tuple[int, ...]) -> np.ndarray:
         >>> inscribed_disc((4, 4)).astype(int).tolist()
         [[0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 0]]
     """
-    offsets: Any = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
-    return sum(o**2 for o in offsets) <= (min(shape) / 2) ** 2
+    offsets = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
+    return np.sum(np.square(offsets), axis=0) <= (min(shape) / 2) ** 2

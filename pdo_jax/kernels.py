@@ -102,7 +102,7 @@ def expand(weights: jax.Array, basis: FilterBasis, dtype: Any) -> jax.Array:
     """
     lifting = weights.ndim == 3
     copies = weights[:, None] if lifting else weights
-    precise = copies.astype(jnp.promote_types(weights.dtype, jnp.float32))
+    precise = copies.astype(np.promote_types(weights.dtype, np.float32))
     kernel = _expand_p.bind(precise, basis=basis, lifting=lifting)
     space = (basis.size,) * basis.group.ndim
     _, inputs, channels_in, order, channels_out = kernel.shape

@@ -31,7 +31,8 @@ def monomials(ndim: int, order: int, operators: str = "box") -> tuple[Monomial, 
         binomial(order + ndim, ndim) for "total".
 
     Raises:
-        TypeError, ValueError: if `order` is not an integer of at least 0, or `operators` is unknown.
+        TypeError, ValueError: if `order` is not an integer of at least 0, or `operators` is not
+            known.
 
     Example:
         >>> monomials(2, 1)
@@ -75,7 +76,8 @@ def transform(
         # Multiply by the linear form that replaces d_variable: sum_j A^-1[variable, j] d_j. The
         # array's axis 1 + j counts the power of d_j, and no power reaches beyond its end.
         rows = inverses[:, variable].reshape((-1, ndim) + (1,) * ndim)
-        return sum(rows[:, j] * np.roll(polynomial, 1, axis=1 + j) for j in range(ndim))
+        terms = [rows[:, j] * np.roll(polynomial, 1, axis=1 + j) for j in range(ndim)]
+        return np.sum(terms, axis=0)
 
     expanded = []
     for exponents in sources:

@@ -64,7 +64,7 @@ def resolve_padding(padding: Padding, extents: Sequence[int]) -> Pads:
         sides = [0 if word == "VALID" else (e - 1) // 2 for e in extents]
         return Pads(_MODES[word], tuple((side, side) for side in sides))
     if isinstance(padding, (int, np.integer)):
-        return Pads("constant", ((_check.integer("padding", padding, 0),) * 2,) * ndim)
+        return Pads("constant", (_pair("padding", padding),) * ndim)
     if not isinstance(padding, Sequence):
         raise TypeError(
             f"padding (={padding!r}) must be a word, an integer, or a sequence with an integer or "
@@ -80,7 +80,8 @@ def resolve_padding(padding: Padding, extents: Sequence[int]) -> Pads:
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return (_check.integer(name, value, 0),) * 2
+        side = _check.integer(name, value, 0)
+        return side, side
     if len(value) != 2:
         raise ValueError(f"{name} (={value!r}) must be an integer or a pair (before, after).")
     return _check.integer(f"{name}[0]", value[0], 0), _check.integer(f"{name}[1]", value[1], 0)

@@ -7,12 +7,13 @@ Every convolution has 5x5 taps and padding 1, so that it takes two pixels off.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool
 
@@ -35,7 +36,9 @@ class MnistRot(nnx.Module):
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
-        options = dict(padding=1, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs)
+        options: dict[str, Any] = dict(
+            padding=1, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs
+        )
         lift = PDOLift(in_features, features[0], group, **options)
         pairs = zip(features, features[1:], strict=False)
         self.convs = nnx.List([lift, *(PDOConv(i, o, group, **options) for i, o in pairs)])
@@ -59,7 +62,7 @@ class MnistRot(nnx.Module):
                 rngs=rngs,
             )
 
-    def __call__(self, x: _check.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """Classify images.
 
         Args:
@@ -90,10 +93,10 @@ def mnist_rot(
 ) -> MnistRot:
     """Return the network for rotated MNIST: 26,747 parameters, or 26,639 and invariant.
 
-    As published, six convolutions of 7 fields and a free 4x4 convolution over all 56 channels, which
-    sees in which direction a digit points. With `invariant=True` (recommended) the last convolution
-    has 24 fields, orientation and space are pooled, and a linear layer classifies what is left: the
-    logits do not change at all under quarter turns, and little between them.
+    As published, six convolutions of 7 fields and a free 4x4 convolution over all 56 channels,
+    which sees in which direction a digit points. With `invariant=True` (recommended) the last
+    convolution has 24 fields, orientation and space are pooled, and a linear layer classifies what
+    is left: the logits do not change at all under quarter turns, and little between them.
 
     Args:
         invariant: whether to pool orientation and space before the classifier.

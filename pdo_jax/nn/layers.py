@@ -1,8 +1,8 @@
 """Flax NNX layers: they own the free weights and call the functions of `pdo_jax.conv`.
 
-The only parameters are `kernel` (the free weights, in the layout of those functions) and `bias`, one
-number a field. Bases are constants of the program and kernels are expanded on the fly, so neither
-is ever saved, and training and evaluation have the same parameter tree.
+The only parameters are `kernel` (the free weights, in the layout of those functions) and `bias`,
+one number a field. Bases are constants of the program and kernels are expanded on the fly, so
+neither is ever saved, and training and evaluation have the same parameter tree.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.nn.initializers import Initializer
+from jax.nn.initializers import Initializer, zeros
 from jax.typing import DTypeLike
 
 from pdo_jax import _check, conv, windows
@@ -45,7 +45,7 @@ class _PDOLayer(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         precision: lax.PrecisionLike = None,
         kernel_init: Initializer | None = None,
-        bias_init: Initializer = nnx.initializers.zeros_init(),
+        bias_init: Initializer = zeros,
         order: int = 2,
         orientation: Any = 0.0,
         scheme: str = "finite-difference",
@@ -286,7 +286,7 @@ class PointwiseConv(nnx.Module):
         param_dtype: DTypeLike = jnp.float32,
         precision: lax.PrecisionLike = None,
         kernel_init: Initializer | None = None,
-        bias_init: Initializer = nnx.initializers.zeros_init(),
+        bias_init: Initializer = zeros,
         rngs: nnx.Rngs,
     ):
         self.in_features = _check.integer("in_features", in_features, 1)

@@ -12,6 +12,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,12 +135,12 @@ def blur_pool(
 ) -> jax.Array:
     """Blur with a binomial window and keep every other pixel: pooling without aliasing.
 
-    The window of w taps is the row binomial(w - 1, j) / 2^(w - 1) along every axis: [1 1] / 2 for 2,
-    [1 4 6 4 1] / 16 for 5. The default of 6 taps is a 5-tap blur followed by 2x2 mean pooling.
+    The window of w taps is the row binomial(w - 1, j) / 2^(w - 1) along every axis: [1 1] / 2 for
+    2, [1 4 6 4 1] / 16 for 5. The default of 6 taps is a 5-tap blur followed by 2x2 mean pooling.
     Aliasing in pooling is what breaks equivariance most between the quarter turns.
 
-    With stride 2 and "SAME", quarter turns are exact on even sizes for even windows (n pixels become
-    n / 2) and on odd sizes for odd windows ((n + 1) / 2).
+    With stride 2 and "SAME", quarter turns are exact on even sizes for even windows (n pixels
+    become n / 2) and on odd sizes for odd windows ((n + 1) / 2).
 
     Args:
         x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.
@@ -188,7 +189,7 @@ class _Pool:
     tail: tuple[int, ...]
     window: tuple[int, ...]
     strides: tuple[int, ...]
-    pairs: tuple[tuple[int, int], ...]
+    pairs: Any  # one pair an axis; Flax annotates its pools' padding as a word alone
 
     @classmethod
     def of(
