@@ -20,12 +20,15 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.basis import FilterBasis
 
 
-def lift_kernel(weights: _check.Array, basis: FilterBasis) -> jax.Array:
+def lift_kernel(
+    weights: Float[_check.Array, "m i o"], basis: FilterBasis
+) -> Float[jax.Array, "*taps i go"]:
     """Expand free weights into the kernel of a lifting convolution.
 
         kernel[..., i, g C_out + o] = sum_m basis[g, m, ...] weights[m, i, o]
@@ -50,7 +53,9 @@ def lift_kernel(weights: _check.Array, basis: FilterBasis) -> jax.Array:
     return expand(weights, basis, weights.dtype)
 
 
-def group_kernel(weights: _check.Array, basis: FilterBasis) -> jax.Array:
+def group_kernel(
+    weights: Float[_check.Array, "m g i o"], basis: FilterBasis
+) -> Float[jax.Array, "*taps g*i g*o"]:
     """Expand free weights into the kernel of a group convolution.
 
         kernel[..., h C_in + i, g C_out + o] = sum_m basis[g, m, ...] weights[m, g^-1 h, i, o]
@@ -122,7 +127,9 @@ def _tables(basis: FilterBasis, lifting: bool, dtype: Any) -> tuple[np.ndarray, 
     return matrix, lift if lifting else group.product[group.inverse]
 
 
-def _expand(weights: jax.Array, *, basis: FilterBasis, lifting: bool) -> jax.Array:
+def _expand(
+    weights: Float[jax.Array, "m t i o"], *, basis: FilterBasis, lifting: bool
+) -> Float[jax.Array, "taps h i g o"]:
     """Map `(M, T, C_in, C_out)` weights to a `(taps, H, C_in, G, C_out)` kernel."""
     matrix, copy = _tables(basis, lifting, weights.dtype)
     flat = weights.reshape(len(weights), -1)
@@ -131,7 +138,9 @@ def _expand(weights: jax.Array, *, basis: FilterBasis, lifting: bool) -> jax.Arr
     return jnp.stack([product[g][:, copy[g]] for g in range(len(copy))], axis=3)
 
 
-def _contract(cotangent: jax.Array, *, basis: FilterBasis, lifting: bool) -> jax.Array:
+def _contract(
+    cotangent: Float[jax.Array, "taps h i g o"], *, basis: FilterBasis, lifting: bool
+) -> Float[jax.Array, "m t i o"]:
     """Map a `(taps, H, C_in, G, C_out)` kernel to `(M, T, C_in, C_out)`: the transpose."""
     matrix, copy = _tables(basis, lifting, cotangent.dtype)
     input_of = np.argsort(copy, axis=1)  # [g, t] -> h
