@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
 from pdo_jax import _check, kernels, windows
 from pdo_jax.basis import FilterBasis
@@ -25,8 +26,8 @@ PerAxis = int | Sequence[int]
 
 
 def lift_conv(
-    x: _check.Array,
-    weights: _check.Array,
+    x: Float[_check.Array, "... channels"],
+    weights: Float[_check.Array, "m i o"],
     basis: FilterBasis,
     strides: PerAxis = 1,
     padding: windows.Padding = "SAME",
@@ -35,7 +36,7 @@ def lift_conv(
     feature_group_count: int = 1,
     algorithm: str = "auto",
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... g o"]:
     """Convolve an image with every rotated copy of a filter: a field on the group.
 
         y(., g) = kernel_g * x
@@ -72,15 +73,15 @@ def lift_conv(
     """
     weights = kernels.check_weights(weights, basis, "(M, C_in, C_out)")
     x = _check.floating("x", x, _axes(basis.group.ndim, field=False), basis.group.ndim + 1)
-    geometry = Geometry(strides, 1, padding, kernel_dilation)
+    geometry = _Geometry(strides, 1, padding, kernel_dilation)
     return _convolve(
         "lift_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
     )
 
 
 def group_conv(
-    x: _check.Array,
-    weights: _check.Array,
+    x: Float[_check.Array, "... g channels"],
+    weights: Float[_check.Array, "m g i o"],
     basis: FilterBasis,
     strides: PerAxis = 1,
     padding: windows.Padding = "SAME",
@@ -89,7 +90,7 @@ def group_conv(
     feature_group_count: int = 1,
     algorithm: str = "auto",
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... g o"]:
     """Convolve a field over space and over the group.
 
         y(., g) = sum_h kernel_g[w(g^-1 h)] * x(., h)
@@ -127,15 +128,15 @@ def group_conv(
     """
     weights = kernels.check_weights(weights, basis, "(M, |G|, C_in, C_out)")
     x = _check_field(x, basis.group)
-    geometry = Geometry(strides, 1, padding, kernel_dilation)
+    geometry = _Geometry(strides, 1, padding, kernel_dilation)
     return _convolve(
         "group_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
     )
 
 
 def group_conv_transpose(
-    x: _check.Array,
-    weights: _check.Array,
+    x: Float[_check.Array, "... g channels"],
+    weights: Float[_check.Array, "m g i o"],
     basis: FilterBasis,
     strides: PerAxis = 1,
     padding: windows.Padding = "SAME",
@@ -144,7 +145,7 @@ def group_conv_transpose(
     feature_group_count: int = 1,
     algorithm: str = "auto",
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... g o"]:
     """Convolve a field after enlarging it: strides - 1 zeros between every two of its pixels.
 
         y(., g) = sum_h kernel_g[w(g^-1 h)] * up(x)(., h)
@@ -182,7 +183,7 @@ def group_conv_transpose(
     if isinstance(padding, str) and _check.choice("padding", padding, ("SAME", "VALID")) == "VALID":
         dilation = _check.per_axis("kernel_dilation", kernel_dilation, basis.group.ndim)
         padding = [(basis.size - 1) * d for d in dilation]
-    geometry = Geometry(1, strides, padding, kernel_dilation)
+    geometry = _Geometry(1, strides, padding, kernel_dilation)
     return _convolve(
         "group_conv_transpose",
         x,
@@ -196,12 +197,12 @@ def group_conv_transpose(
 
 
 def pointwise_group_conv(
-    x: _check.Array,
-    weights: _check.Array,
+    x: Float[_check.Array, "*lead g i"],
+    weights: Float[_check.Array, "g i o"],
     group: Group,
     *,
     precision: lax.PrecisionLike = None,
-) -> jax.Array:
+) -> Float[jax.Array, "*lead g o"]:
     """Mix channels and group elements at every pixel: the 1x1 group convolution.
 
         y(., g) = sum_h w(g^-1 h) x(., h)
@@ -247,7 +248,7 @@ def _check_field(x: _check.Array, group: Group) -> jax.Array:
     return x
 
 
-class Geometry(NamedTuple):
+class _Geometry(NamedTuple):
     """Where a kernel is put: the step, the enlargement of the input, the borders, the dilation."""
 
     strides: PerAxis
@@ -261,7 +262,7 @@ def _convolve(
     x: jax.Array,
     weights: jax.Array,
     basis: FilterBasis,
-    geometry: Geometry,
+    geometry: _Geometry,
     feature_group_count: int,
     algorithm: str,
     precision: lax.PrecisionLike,
@@ -278,7 +279,7 @@ def _convolve(
 
     if field:
         # Feature groups are blocks of the flat channels, so they come before the group axis.
-        x = _swap_blocks(x.reshape(*x.shape[:-2], -1), order, groups)
+        x = _swap_blocks(x.reshape(*x.shape[:-2], order * x.shape[-1]), order, groups)
     sizes = [(n - 1) * e + 1 for n, e in zip(x.shape[-ndim - 1 : -1], enlargement, strict=True)]
     extents = [(basis.size - 1) * d + 1 for d in dilation]
     pads = windows.place(caller, sizes, extents, strides, geometry.padding)
@@ -300,14 +301,14 @@ def _convolve(
         precision=precision,
     )
     y = _swap_blocks(y, groups, order)
-    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, -1)
+    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, weights.shape[-1])
 
 
 def _swap_blocks(x: jax.Array, outer: int, inner: int) -> jax.Array:
     """Reorder flat channels from (outer, inner, C) to (inner, outer, C)."""
     if outer == 1 or inner == 1:
         return x
-    blocks = x.reshape(*x.shape[:-1], outer, inner, -1)
+    blocks = x.reshape(*x.shape[:-1], outer, inner, x.shape[-1] // (outer * inner))
     return jnp.swapaxes(blocks, -2, -3).reshape(x.shape)
 
 

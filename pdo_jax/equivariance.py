@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from pdo_jax import _check, fields
 from pdo_jax.groups import Group
@@ -24,12 +25,12 @@ Function = Callable[[jax.Array], jax.Array]
 
 def equivariance_error(
     fn: Function,
-    x: _check.Array,
+    x: Float[_check.Array, "..."],
     group: Group | str,
     *,
     input_kind: str = "image",
     output_kind: str = "field",
-) -> jax.Array:
+) -> Float[jax.Array, " elements"]:
     """Return the relative equivariance error of a function for every element of a group.
 
         error[g] = |f(L_g x) - L_g f(x)| / |L_g f(x)|        over the inscribed disc
@@ -102,7 +103,7 @@ _EXACT = {"float64": 1e-12, "float32": 1e-5, "float16": 5e-3, "bfloat16": 5e-2}
 
 def assert_equivariant(
     fn: Function,
-    x: _check.Array,
+    x: Float[_check.Array, "..."],
     group: Group | str,
     *,
     input_kind: str = "image",
@@ -176,7 +177,7 @@ def convergence_errors(
     input_kind: str = "image",
     output_kind: str = "field",
     seed: int = 0,
-) -> np.ndarray:
+) -> Float[np.ndarray, "meshes elements"]:
     """Return relative equivariance errors without any interpolation, for several mesh sizes.
 
     An analytic signal is sampled in float64 on a patch around each of many points, once as it is

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.groups import Group
@@ -25,7 +26,9 @@ from pdo_jax.groups import group as as_group
 KINDS = ("image", "field", "invariant")
 
 
-def act(group: Group | str, element: int, x: _check.Array, kind: str = "image") -> jax.Array:
+def act(
+    group: Group | str, element: int, x: Float[_check.Array, "..."], kind: str = "image"
+) -> Float[jax.Array, "..."]:
     """Let an element of a group act on an image, a field or an invariant.
 
         image: y(p) = x(g^-1 p)          field: y(p, h) = x(g^-1 p, g^-1 h)
@@ -63,7 +66,8 @@ def act(group: Group | str, element: int, x: _check.Array, kind: str = "image") 
     if not field:
         return transform(x, group.matrices[element])
     _check.axis("x", x, -2, group.order, f"the order of {group.name}")
-    flat = transform(x.reshape(*x.shape[:-2], -1), group.matrices[element])
+    merged = x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+    flat = transform(merged, group.matrices[element])
     moved = flat.reshape(*flat.shape[:-1], *x.shape[-2:])
     return moved[..., group.product[group.inverse[element]], :]
 
@@ -79,7 +83,9 @@ def check_element(group: Group, element: int) -> int:
     return element
 
 
-def transform(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+def transform(
+    x: Float[jax.Array, "... c"], matrix: Float[np.ndarray, "n n"]
+) -> Float[jax.Array, "... c"]:
     """Move an image by an orthogonal matrix about its centre: y(p) = x(A^-1 p).
 
     Args:
@@ -191,7 +197,9 @@ def _taps(shape: tuple[int, ...], inverse: tuple) -> tuple[np.ndarray, np.ndarra
     return np.stack(indices), np.stack(weights)
 
 
-def restrict(x: _check.Array, group: Group | str, subgroup: Group | str) -> jax.Array:
+def restrict(
+    x: Float[_check.Array, "*lead g c"], group: Group | str, subgroup: Group | str
+) -> Float[jax.Array, "*lead k kc"]:
     """Read a field on a group as a field on a subgroup, with more channels.
 
     Every element of G is k t for one k in K and one of the [G:K] representatives t of the right
@@ -228,7 +236,7 @@ def restrict(x: _check.Array, group: Group | str, subgroup: Group | str) -> jax.
     cosets = group.product[group.index(subgroup.matrices)]  # [k, t] -> k t
     first = np.flatnonzero(np.min(cosets, axis=0) == np.arange(group.order))
     y = x[..., cosets[:, first], :]
-    return y.reshape(*x.shape[:-2], subgroup.order, -1)
+    return y.reshape(*x.shape[:-2], subgroup.order, len(first) * x.shape[-1])
 
 
 def inscribed_disc(shape: tuple[int, ...]) -> np.ndarray:

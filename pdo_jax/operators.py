@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from jaxtyping import Float
 
 from pdo_jax import _check
 
@@ -48,8 +49,10 @@ def monomials(ndim: int, order: int, operators: str = "box") -> tuple[Monomial, 
 
 
 def transform(
-    matrices: np.ndarray, sources: tuple[Monomial, ...], targets: tuple[Monomial, ...]
-) -> np.ndarray:
+    matrices: Float[np.ndarray, "g n n"],
+    sources: tuple[Monomial, ...],
+    targets: tuple[Monomial, ...],
+) -> Float[np.ndarray, "g m t"]:
     """Expand monomials H(A^-1 d), for many matrices A at once, in other monomials.
 
         H_m(A^-1 d) = sum_t R[A, m, t] d^t

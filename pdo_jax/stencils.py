@@ -15,6 +15,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+from jaxtyping import Float
 
 from pdo_jax import _check
 
@@ -31,7 +32,7 @@ def check_accuracy(accuracy: int) -> int:
 
 
 @functools.cache
-def central_difference(derivative: int, accuracy: int = 2) -> np.ndarray:
+def central_difference(derivative: int, accuracy: int = 2) -> Float[np.ndarray, " taps"]:
     """Return the shortest central difference of a derivative in one variable.
 
     The 2 r + 1 taps, r = (derivative + 1) // 2 - 1 + accuracy / 2, solve the moment conditions of
@@ -94,7 +95,7 @@ def check_moments(taps: np.ndarray, derivative: int, accuracy: int) -> None:
 
 
 @functools.cache
-def finite_difference(exponents: tuple[int, ...], accuracy: int = 2) -> np.ndarray:
+def finite_difference(exponents: tuple[int, ...], accuracy: int = 2) -> Float[np.ndarray, "*taps"]:
     """Return the stencil of a mixed derivative as an outer product of central differences.
 
     Args:

@@ -140,5 +140,5 @@ def _warn_once(caller: str, n: int, e: int, s: int, low: int, high: int) -> None
         f"{caller}: a window of {e} with stride {s} and padding ({low}, {high}) on {n} pixels is "
         f"placed unsymmetrically, so that quarter turns and mirrors are not exact; {advice}.",
         EquivarianceWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

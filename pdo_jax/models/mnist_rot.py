@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from pdo_jax.groups import Group
 from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool
@@ -62,7 +63,7 @@ class MnistRot(nnx.Module):
                 rngs=rngs,
             )
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify images.
 
         Args:

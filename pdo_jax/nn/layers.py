@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 from jax.nn.initializers import Initializer, zeros
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from pdo_jax import _check, conv, windows
 from pdo_jax.basis import filter_basis
@@ -90,7 +91,7 @@ class _PDOLayer(nnx.Module):
     def _fan_in(self, channels: int) -> float:
         return channels * self.basis.group.order if self._on_fields else channels
 
-    def __call__(self, x: _check.Array) -> jax.Array:
+    def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... g o"]:
         """Apply the layer.
 
         Args:
@@ -300,7 +301,7 @@ class PointwiseConv(nnx.Module):
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
         self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
 
-    def __call__(self, x: _check.Array) -> jax.Array:
+    def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... g o"]:
         """Apply the layer.
 
         Args:

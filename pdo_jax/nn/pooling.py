@@ -17,13 +17,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
+from jaxtyping import Float
 
 from pdo_jax import _check, windows
 
 PerAxis = int | Sequence[int]
 
 
-def group_pool(x: _check.Array, kind: str = "max") -> jax.Array:
+def group_pool(
+    x: Float[_check.Array, "*lead g c"], kind: str = "max"
+) -> Float[jax.Array, "*lead c"]:
     """Pool a field over the group: an image that only moves, or an invariant, is left.
 
     Args:
@@ -54,13 +58,13 @@ def group_pool(x: _check.Array, kind: str = "max") -> jax.Array:
 
 
 def max_pool(
-    x: _check.Array,
+    x: Float[_check.Array, "... c"],
     window: PerAxis,
     strides: PerAxis | None = None,
     padding: windows.Padding = "VALID",
     *,
     kind: str | None = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... c"]:
     """Take the largest value in every window of pixels, group element by group element.
 
     Args:
@@ -92,13 +96,13 @@ def max_pool(
 
 
 def avg_pool(
-    x: _check.Array,
+    x: Float[_check.Array, "... c"],
     window: PerAxis,
     strides: PerAxis | None = None,
     padding: windows.Padding = "VALID",
     *,
     kind: str | None = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... c"]:
     """Take the mean over every window of pixels, group element by group element.
 
     Args:
@@ -122,17 +126,26 @@ def avg_pool(
         (14, 14, 8, 3)
     """
     pool = _Pool.of("avg_pool", x, window, strides, padding, kind)
-    return pool.restore(nnx.avg_pool(pool.x, pool.window, pool.strides, pool.pairs))
+    # Flax's avg_pool divides by a NumPy integer, which strict dtype promotion forbids.
+    sums = lax.reduce_window(
+        pool.x,
+        jnp.zeros((), pool.x.dtype),
+        lax.add,
+        (1, *pool.window, 1),
+        (1, *pool.strides, 1),
+        [(0, 0), *pool.pairs, (0, 0)],
+    )
+    return pool.restore(sums / math.prod(pool.window))
 
 
 def blur_pool(
-    x: _check.Array,
+    x: Float[_check.Array, "... c"],
     window: PerAxis = 6,
     strides: PerAxis | None = 2,
     padding: windows.Padding = "SAME",
     *,
     kind: str | None = None,
-) -> jax.Array:
+) -> Float[jax.Array, "... c"]:
     """Blur with a binomial window and keep every other pixel: pooling without aliasing.
 
     The window of w taps is the row binomial(w - 1, j) / 2^(w - 1) along every axis: [1 1] / 2 for
@@ -173,7 +186,7 @@ def blur_pool(
         slices = (
             math.comb(taps - 1, j)
             / 2 ** (taps - 1)
-            * jax.lax.slice_in_dim(y, j, j + (count - 1) * step + 1, step, axis=1 + i)
+            * lax.slice_in_dim(y, j, j + (count - 1) * step + 1, step, axis=1 + i)
             for j in range(taps)
         )
         y = functools.reduce(operator.add, slices)
