@@ -10,7 +10,11 @@ import pytest
 from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
-install_import_hook("pdo_jax", "tests.typecheck.typechecked")  # before the first import of pdo_jax
+import tests.typecheck as typecheck
+
+install_import_hook(
+    "pdo_jax", f"{typecheck.__name__}.typechecked"
+)  # before the first import of pdo_jax
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
