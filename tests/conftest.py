@@ -12,9 +12,8 @@ from jaxtyping import install_import_hook
 
 import tests.typecheck as typecheck
 
-install_import_hook(
-    "pdo_jax", f"{typecheck.__name__}.typechecked"
-)  # before the first import of pdo_jax
+# Before the first import of pdo_jax.
+install_import_hook("pdo_jax", f"{typecheck.__name__}.typechecked")
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
