@@ -21,8 +21,11 @@ from jaxtyping import Float
 from pdo_jax import _check, kernels, windows
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
+from pdo_jax.groups import group as as_group
 
 PerAxis = int | Sequence[int]
+
+ALGORITHMS = ("auto", "direct")
 
 
 def lift_conv(
@@ -199,7 +202,7 @@ def group_conv_transpose(
 def pointwise_group_conv(
     x: Float[_check.Array, "*lead g i"],
     weights: Float[_check.Array, "g i o"],
-    group: Group,
+    group: Group | str,
     *,
     precision: lax.PrecisionLike = None,
 ) -> Float[jax.Array, "*lead g o"]:
@@ -210,7 +213,7 @@ def pointwise_group_conv(
     Args:
         x: `(..., |G|, C_in)` field; it does not matter which axes come before.
         weights: `(|G|, C_in, C_out)` free weights, the first axis indexed by g^-1 h.
-        group: the `Group`.
+        group: the `Group` or its name.
         precision: of the matrix product.
 
     Returns:
@@ -222,11 +225,10 @@ def pointwise_group_conv(
     Example:
         >>> import pdo_jax as pdo
         >>> x, weights = jnp.ones((7, 7, 4, 3)), jnp.ones((4, 3, 5))
-        >>> pdo.pointwise_group_conv(x, weights, pdo.group("p4")).shape
+        >>> pdo.pointwise_group_conv(x, weights, "p4").shape
         (7, 7, 4, 5)
     """
-    if not isinstance(group, Group):
-        raise TypeError(f"group must be a Group, got {type(group).__name__}; use pdo_jax.group.")
+    group = as_group(group)
     weights = _check.floating("weights", weights, "(|G|, C_in, C_out)", 3, exact=True)
     _check.axis("weights", weights, 0, group.order, f"the order of {group.name}")
     _check.nonempty("weights", weights, -2, "(C_in, C_out)")
@@ -269,7 +271,7 @@ def _convolve(
 ) -> jax.Array:
     """Convolve an image (weights with three axes) or a field (with four): what all layers share."""
     ndim, order, field = basis.group.ndim, basis.group.order, weights.ndim == 4
-    _check.choice("algorithm", algorithm, ("auto", "direct"))
+    _check.choice("algorithm", algorithm, ALGORITHMS)
     groups = _check.integer("feature_group_count", feature_group_count, 1)
     _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
     _check_channels(x, weights, groups)
