@@ -60,6 +60,24 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
+def floating_dtype(name: str, value: Any) -> Any:
+    """Return `value` if it is a floating dtype that JAX can compute in."""
+    try:
+        dtype = jnp.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name} (={value!r}) is not a dtype; pass e.g. jnp.float32.") from None
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"{name} (={dtype}) must be a floating dtype; pass e.g. jnp.float32 or jnp.bfloat16."
+        )
+    if dtype == np.float64 and not jax.config.jax_enable_x64:  # pyright: ignore
+        raise ValueError(
+            f"{name} (=float64) needs JAX's 64-bit mode, which is off; call "
+            "jax.config.update('jax_enable_x64', True) first, or pass jnp.float32."
+        )
+    return value
+
+
 def per_axis(name: str, value: Any, ndim: int, minimum: int = 1) -> tuple[int, ...]:
     """Return one integer of at least `minimum` for each of `ndim` spatial axes."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
@@ -116,7 +134,8 @@ def axis(name: str, array: Any, position: int, expected: int, what: str) -> None
     if array.shape[position] != expected:
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}: axis {position} is "
-            f"{array.shape[position]}, but must be {expected}, {what}."
+            f"{array.shape[position]}, but must be {expected}, {what}; pass {name} with "
+            f"{expected} there, or change what it has to match."
         )
 
 

@@ -63,7 +63,8 @@ def equivariance_error(
         True
     """
     group = as_group(group)
-    _check.choice("output_kind", output_kind, fields.KINDS)
+    for name, kind in (("input_kind", input_kind), ("output_kind", output_kind)):
+        _check.choice(name, kind, fields.KINDS)
     moved = [fields.act(group, g, x, input_kind) for g in range(group.order)]
     still = fn(jnp.asarray(x))
     expected = [fields.act(group, g, still, output_kind) for g in range(group.order)]

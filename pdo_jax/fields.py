@@ -233,7 +233,14 @@ def restrict(
             f"subgroup (={subgroup.name}) acts on {subgroup.ndim} dimensions, but {group.name} on "
             f"{group.ndim}; pass a subgroup of {group.name}."
         )
-    cosets = group.product[group.index(subgroup.matrices)]  # [k, t] -> k t
+    try:
+        members = group.index(subgroup.matrices)
+    except ValueError as error:
+        raise ValueError(
+            f"subgroup (={subgroup.name}) must be a subgroup of {group.name}, with matrices among "
+            f"those of {group.name}; pass another one. ({error})"
+        ) from None
+    cosets = group.product[members]  # [k, t] -> k t
     first = np.flatnonzero(np.min(cosets, axis=0) == np.arange(group.order))
     y = x[..., cosets[:, first], :]
     return y.reshape(*x.shape[:-2], subgroup.order, len(first) * x.shape[-1])

@@ -83,7 +83,9 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
         side = _check.integer(name, value, 0)
         return side, side
     if len(value) != 2:
-        raise ValueError(f"{name} (={value!r}) must be an integer or a pair (before, after).")
+        raise ValueError(
+            f"{name} (={value!r}) must be an integer or a pair (before, after); pass e.g. (1, 1)."
+        )
     return _check.integer(f"{name}[0]", value[0], 0), _check.integer(f"{name}[1]", value[1], 0)
 
 

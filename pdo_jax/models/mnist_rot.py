@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool
 
@@ -38,8 +39,9 @@ class MnistRot(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = dict(
-            padding=1, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs
+            size=5, padding=1, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs
         )
+        num_classes = _check.integer("num_classes", num_classes, 1)
         lift = PDOLift(in_features, features[0], group, **options)
         pairs = zip(features, features[1:], strict=False)
         self.convs = nnx.List([lift, *(PDOConv(i, o, group, **options) for i, o in pairs)])
@@ -71,7 +73,17 @@ class MnistRot(nnx.Module):
 
         Returns:
             `(N, num_classes)` logits.
+
+        Raises:
+            TypeError, ValueError: if `x` has another shape (but the invariant variant takes images
+                of any size from 22 pixels on).
         """
+        x = _check.floating("x", x, "(N, 28, 28, in_features)", 4, exact=True)
+        if not self.invariant and x.shape[1:3] != (28, 28):
+            raise ValueError(
+                f"x has shape {x.shape}, but (N, 28, 28, in_features) is needed: the published "
+                "classifier sees every pixel; resize the images or pass invariant=True."
+            )
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = nnx.relu(norm(conv(x)))
             x = max_pool(x, 2, 2, kind="field") if i == POOL_AFTER else self.dropout(x)

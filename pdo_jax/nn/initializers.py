@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 
+from pdo_jax import _check
 from pdo_jax.basis import FilterBasis
 
 
@@ -29,6 +30,9 @@ def he_normal(basis: FilterBasis, fan_in: float) -> Initializer:
     Returns:
         A normal initialiser in the form of `jax.nn.initializers`.
 
+    Raises:
+        TypeError, ValueError: if `fan_in` is not a number above 0.
+
     Example:
         >>> import jax, pdo_jax as pdo
         >>> init = he_normal(pdo.filter_basis("p8"), fan_in=3)
@@ -38,5 +42,10 @@ def he_normal(basis: FilterBasis, fan_in: float) -> Initializer:
     References:
         He, Zhang, Ren, Sun: Delving deep into rectifiers (ICCV 2015), equation 10.
     """
+    fan_in = _check.real("fan_in", fan_in)
+    if fan_in <= 0:
+        raise ValueError(
+            f"fan_in (={fan_in}) must be above 0; pass the number of channels summed at an output."
+        )
     power = np.sum(basis.values**2) / basis.group.order
     return nnx.initializers.normal(math.sqrt(2 / (fan_in * power)))

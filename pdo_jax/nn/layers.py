@@ -7,7 +7,7 @@ neither is ever saved, and training and evaluation have the same parameter tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -73,19 +73,19 @@ class _PDOLayer(nnx.Module):
         self.strides = _check.per_axis("strides", strides, ndim)
         self.kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, ndim)
         windows.resolve_padding(padding, (self.basis.size,) * ndim)
-        self.padding = _hashable(padding)
+        self.padding = _plain(padding)
         groups = self.feature_group_count = _divisor(
             feature_group_count, self.in_features, self.out_features
         )
-        self.algorithm = algorithm
-        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        self.algorithm = _check.choice("algorithm", algorithm, conv.ALGORITHMS)
+        self.dtype, self.param_dtype, self.precision = *_dtypes(dtype, param_dtype), precision
 
         copies = (self.basis.group.order,) if self._on_fields else ()
         channels = self.in_features // groups
         shape = (self.basis.num_operators, *copies, channels, self.out_features)
         if kernel_init is None:
             kernel_init = he_normal(self.basis, self._fan_in(channels))
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.kernel = nnx.Param(kernel_init(_key(rngs), shape, param_dtype))
         self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
 
     def _fan_in(self, channels: int) -> float:
@@ -294,11 +294,11 @@ class PointwiseConv(nnx.Module):
         self.out_features = _check.integer("out_features", out_features, 1)
         self.group = as_group(group)
         self.strides = _check.per_axis("strides", strides, self.group.ndim)
-        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+        self.dtype, self.param_dtype, self.precision = *_dtypes(dtype, param_dtype), precision
         shape = (self.group.order, self.in_features, self.out_features)
         if kernel_init is None:
             kernel_init = nnx.initializers.he_normal()  # fan_in |G| C_in: the first axis is a sum
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.kernel = nnx.Param(kernel_init(_key(rngs), shape, param_dtype))
         self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
 
     def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... g o"]:
@@ -326,10 +326,21 @@ def _cast(x: _check.Array, kernel: nnx.Param, dtype: DTypeLike | None) -> jax.Ar
     return x.astype(dtype or jnp.result_type(x.dtype, kernel.dtype))
 
 
+def _key(rngs: nnx.Rngs) -> jax.Array:
+    """Return a fresh key for a parameter."""
+    stream = getattr(rngs, "params", None)
+    if stream is None:
+        raise TypeError(
+            f"rngs (={type(rngs).__name__}) must be an nnx.Rngs with a stream for 'params'; pass e.g. "
+            "nnx.Rngs(0)."
+        )
+    return stream()
+
+
 def _bias(
     use_bias: bool, init: Initializer, features: int, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Param | None:
-    return nnx.Param(init(rngs.params(), (features,), dtype)) if use_bias else None
+    return nnx.Param(init(_key(rngs), (features,), dtype)) if use_bias else None
 
 
 def _divisor(groups: int, in_features: int, out_features: int) -> int:
@@ -342,7 +353,14 @@ def _divisor(groups: int, in_features: int, out_features: int) -> int:
     return groups
 
 
-def _hashable(padding: windows.Padding) -> windows.Padding:
-    if isinstance(padding, (str, int)):
-        return padding
-    return tuple(p if isinstance(p, int) else tuple(p) for p in padding)  # pyright: ignore
+def _dtypes(dtype: DTypeLike | None, param_dtype: DTypeLike) -> tuple[DTypeLike | None, DTypeLike]:
+    if dtype is not None:
+        _check.floating_dtype("dtype", dtype)
+    return dtype, _check.floating_dtype("param_dtype", param_dtype)
+
+
+def _plain(padding: windows.Padding) -> windows.Padding:
+    """Return a checked padding as a hashable value."""
+    if isinstance(padding, Sequence) and not isinstance(padding, str):
+        return tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)
+    return padding

@@ -215,6 +215,10 @@ class _Pool:
         kind: str | None,
     ) -> _Pool:
         ndim = len(window) if isinstance(window, Sequence) else 2
+        if ndim not in (2, 3):
+            raise ValueError(
+                f"window (={window!r}) must have two entries (three for volumes); pass e.g. (2, 2)."
+            )
         size = _check.per_axis("window", window, ndim)
         steps = (1,) * ndim if strides is None else _check.per_axis("strides", strides, ndim)
         x = _check.floating("x", x, "(..., H, W, C) or (..., H, W, |G|, C)", ndim + 1)
@@ -222,6 +226,11 @@ class _Pool:
         _check.nonempty("x", x, -ndim - tail, "the pixels and the channels")
         space = x.shape[-ndim - tail : -tail]
         pads = windows.place(caller, space, size, steps, padding)
+        if any(max(pair) >= e for pair, e in zip(pads.pairs, size, strict=True)):
+            raise ValueError(
+                f"padding (={padding!r}) must be below the window (={size}), or some windows hold "
+                "no pixel at all; pass 'SAME' or 'VALID'."
+            )
         flat = x.reshape(-1, *space, math.prod(x.shape[-tail:]))
         pairs = pads.pairs
         if pads.mode != "constant":
