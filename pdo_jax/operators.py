@@ -73,7 +73,7 @@ def transform(
     """
     inverses = np.linalg.inv(matrices)
     ndim = inverses.shape[-1]
-    degree = max(map(sum, sources))
+    degree = max(map(sum, (*sources, *targets)))
 
     def times_row(polynomial: np.ndarray, variable: int) -> np.ndarray:
         # Multiply by the linear form that replaces d_variable: sum_j A^-1[variable, j] d_j. The
