@@ -1,0 +1,53 @@
+"""What the entries share: the options that all of them take, and the report that they return.
+
+An entry is a module with a dataclass `Config(Options)`, whose docstring is its line in `--help`,
+and a function `run(config) -> Report`. Add its name to `ENTRIES` in `__main__.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+DType = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of every entry."""
+
+    out: Path | None = None
+    """The JSON file; benchmarks/results/NAME.json if none is given."""
+    overwrite: bool = False
+    """Replace a result that exists."""
+    cores: int = 1
+    """Pin the process to so many CPU cores; 0 leaves it free."""
+    repeats: int = 15
+    """The number of rounds; every round times every program once."""
+    warmup: int = 2
+    """The number of calls of every program before the first round."""
+    seed: int = 0
+    """Of the random arrays and weights."""
+
+
+@dataclasses.dataclass
+class Report:
+    """The cases that were measured, and the few numbers that matter."""
+
+    cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def normal(seed: int, dtype: DType, *shapes: tuple[int, ...]) -> list[jax.Array]:
+    """Return one standard normal array of every shape."""
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return [jax.random.normal(k, s, jnp.dtype(dtype)) for k, s in zip(keys, shapes, strict=True)]
+
+
+def scalar(y: jax.Array) -> jax.Array:
+    """Return a loss of an output, whose derivative is neither constant nor sparse."""
+    return jnp.sum(jnp.sin(y))
