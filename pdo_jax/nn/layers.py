@@ -7,7 +7,7 @@ neither is ever saved, and training and evaluation have the same parameter tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -72,8 +72,8 @@ class _PDOLayer(nnx.Module):
         ndim = self.basis.group.ndim
         self.strides = _check.per_axis("strides", strides, ndim)
         self.kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, ndim)
-        windows.resolve_padding(padding, (self.basis.size,) * ndim)
-        self.padding = _plain(padding)
+        pads = windows.resolve_padding(padding, (self.basis.size,) * ndim)
+        self.padding = padding if isinstance(padding, str) else pads.pairs
         groups = self.feature_group_count = _divisor(
             feature_group_count, self.in_features, self.out_features
         )
@@ -357,10 +357,3 @@ def _dtypes(dtype: DTypeLike | None, param_dtype: DTypeLike) -> tuple[DTypeLike 
     if dtype is not None:
         _check.floating_dtype("dtype", dtype)
     return dtype, _check.floating_dtype("param_dtype", param_dtype)
-
-
-def _plain(padding: windows.Padding) -> windows.Padding:
-    """Return a checked padding as a hashable value."""
-    if isinstance(padding, Sequence) and not isinstance(padding, str):
-        return tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)
-    return padding
