@@ -331,7 +331,7 @@ def _key(rngs: nnx.Rngs) -> jax.Array:
     stream = getattr(rngs, "params", None)
     if stream is None:
         raise TypeError(
-            f"rngs (={type(rngs).__name__}) must be an nnx.Rngs with a stream for 'params'; pass e.g. "
+            f"rngs (={type(rngs).__name__}) must be an nnx.Rngs with a stream 'params'; pass e.g. "
             "nnx.Rngs(0)."
         )
     return stream()
