@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Float
@@ -129,7 +130,7 @@ def avg_pool(
     # Flax's avg_pool divides by a NumPy integer, which strict dtype promotion forbids.
     sums = lax.reduce_window(
         pool.x,
-        jnp.zeros((), pool.x.dtype),
+        np.zeros((), pool.x.dtype),  # not jnp's: a traced zero has no reverse mode
         lax.add,
         (1, *pool.window, 1),
         (1, *pool.strides, 1),
