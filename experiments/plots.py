@@ -1,0 +1,120 @@
+"""The pictures of an experiment, in colours that colour-blind readers can tell apart.
+
+Every function draws one figure and writes it whole; none of them computes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.results import replacing
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
+MARKERS = ("o", "s", "^", "D")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure under its name when it is complete."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, bbox_inches="tight", facecolor="white")
+
+
+def accuracy_by_angle(
+    path: Path, degrees: Sequence[float], percent: Mapping[str, Sequence[float]]
+) -> None:
+    """Draw accuracy in per cent against the angle of the test digits, as a polar plot."""
+    figure = Figure(figsize=(5.2, 5.6))
+    axes = figure.add_subplot(projection="polar")
+    around = np.radians([*degrees, degrees[0] + 360])
+    for (name, values), colour, marker in zip(percent.items(), COLOURS, MARKERS, strict=False):
+        axes.plot(around, [*values, values[0]], color=colour, marker=marker, ms=4, label=name)
+        axes.fill(around, [*values, values[0]], color=colour, alpha=0.12)
+    axes.set_ylim(0, 100)  # a polar plot's radius
+    axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100 %"], fontsize=8, color="0.3")
+    axes.set_xticks(np.radians(np.arange(0, 360, 45)))
+    axes.tick_params(axis="x", pad=6)
+    axes.grid(color="0.85")
+    axes.set_title("Accuracy on held-out digits, by their angle\n(trained on upright digits only)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2, frameon=False)
+    save(figure, path)
+
+
+def training_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Draw loss and accuracies against the epoch, for every network.
+
+    Args:
+        path: of the picture.
+        curves: by network: "loss", "accuracy" (of the training digits) and "rotated" (of held-out
+            digits at random angles), the latter two as shares.
+    """
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
+        epochs = np.arange(1, len(curve["loss"]) + 1)
+        left.semilogy(epochs, curve["loss"], color=colour, label=name)
+        right.plot(
+            epochs, 100 * np.array(curve["accuracy"]), color=colour, label=f"{name}, training"
+        )
+        rotated = 100 * np.array(curve["rotated"])
+        right.plot(epochs, rotated, color=colour, ls="--", label=f"{name}, held out and rotated")
+    _frame(left, "epoch", "cross-entropy on training digits")
+    _frame(right, "epoch", "accuracy, %")
+    right.set_ylim(0, 102)
+    lines = [*right.get_lines()]
+    names = [str(line.get_label()) for line in lines]
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def filters(path: Path, kernels: np.ndarray, degrees: Sequence[float]) -> None:
+    """Draw one learned filter in all its orientations: `(|G|, k, k)`."""
+    figure = Figure(figsize=(1.25 * len(kernels) + 0.6, 1.9), layout="constrained")
+    panels = figure.subplots(1, len(kernels))
+    limit = float(np.max(np.abs(kernels)))
+    for axes, kernel, angle in zip(panels, kernels, degrees, strict=True):
+        axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        _picture(axes, f"{angle:g}°")
+    figure.colorbar(panels[0].images[0], ax=panels, shrink=0.8, pad=0.01)
+    figure.suptitle("One learned filter in all its orientations", fontsize=11)
+    save(figure, path)
+
+
+def feature_field(path: Path, rows: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Draw images beside the feature fields that belong to them, a row each.
+
+    Args:
+        path: of the picture.
+        rows: by label: an image `(H, W)` and one channel of a field `(H', W', |G|)`.
+    """
+    order = next(iter(rows.values()))[1].shape[-1]
+    figure = Figure(figsize=(1.15 * (order + 1) + 1, 1.25 * len(rows) + 0.7), layout="constrained")
+    panels = np.atleast_2d(figure.subplots(len(rows), order + 1))
+    limit = max(float(np.max(field)) for _, field in rows.values())
+    for row, (label, (image, field)) in zip(panels, rows.items(), strict=True):
+        row[0].imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+        _picture(row[0], "input")
+        for g in range(order):
+            row[1 + g].imshow(field[..., g], cmap="viridis", vmin=0, vmax=limit)
+            _picture(row[1 + g], f"field, {360 * g / order:g}°")
+    for axes in panels[1:].ravel():
+        axes.set_title("")
+    save(figure, path)
+
+
+def _picture(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _frame(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)

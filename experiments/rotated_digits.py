@@ -1,0 +1,219 @@
+"""Train on upright digits, test at every angle: an invariant PDO-eConv network beside a plain CNN.
+
+    python -m experiments.rotated_digits --seeds 0 1 2
+
+Both networks have the same number of parameters, within 5 %, the same data, recipe and steps. They
+never see a rotated digit in training. `networks` holds the two, `trainer` the loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import pdo_jax as pdo
+from experiments import digits, networks, plots, runs, tables, trainer
+from experiments.results import Result, write_json
+
+NAME = "rotated_digits"
+DEGREES = tuple(range(0, 360, 15))
+INVARIANT, PLAIN = "invariant PDO-eConv", "plain CNN"
+ACCURACIES = ("upright", "random", "worst_angle")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Options of `python -m experiments.rotated_digits`."""
+
+    recipe: trainer.Recipe = trainer.Recipe()
+    """The same for both networks."""
+    seeds: tuple[int, ...] = (0,)
+    """One run a seed; several are reported by their mean, deviation and worst."""
+    group: str = "p8"
+    """The rotations that the invariant network convolves over: "p4", "p8", "p12" ..."""
+    features: tuple[int, ...] = (8, 8, 8, 24)
+    """Fields after every convolution."""
+    orientation: float = np.pi / 8
+    """Of the frame of the free weights, in radians."""
+    limit: int | None = None
+    """Use no more than so many digits for training and for testing, for a quick look."""
+    out: Path | None = None
+    """The folder of the run; by default the first of runs/rotated_digits, runs/rotated_digits-2 ...
+    that is not in use."""
+    overwrite: bool = False
+    """Replace an earlier run in `out`."""
+
+    def __post_init__(self):
+        if not self.seeds:
+            raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
+        if len(self.features) != 4:
+            raise ValueError(
+                f"features (={self.features}) must be four numbers, one a convolution."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tests:
+    """Held-out digits as the networks are tested on them; no choice depends on any of them."""
+
+    upright: digits.Digits
+    by_angle: tuple[digits.Digits, ...]
+    """All of them turned by each of `DEGREES`."""
+    random: digits.Digits
+    """Four copies, each turned by an angle of its own; the first copies come first."""
+
+
+def main(config: Config) -> Result:
+    """Train and test both networks, print the table, and write the folder of the run."""
+    start = time.perf_counter()
+    folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
+    runs.save_config(folder, config)
+    train, tests = data(config.limit)
+    reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
+    curves: dict[str, list[trainer.Curve]] = {INVARIANT: [], PLAIN: []}
+    for seed in config.seeds:
+        models: dict[str, Any] = dict(build(config, seed))
+        for name, model in models.items():
+            trained = _train(
+                f"seed {seed}, {name}", model, train, tests, config.recipe, seed, folder
+            )
+            models[name] = trained.model
+            reports[name].append(measure(trained.model, tests, config.group) | trained.seconds)
+            curves[name].append(trained.curve)
+        if seed == config.seeds[0]:
+            _draw(models[INVARIANT], config.group, tests, folder)
+    plots.training_curves(folder / "training.png", {name: curves[name][0] for name in curves})
+    by_angle = {name: 100 * np.mean([r["by_angle"] for r in reports[name]], 0) for name in reports}
+    plots.accuracy_by_angle(folder / "accuracy_by_angle.png", DEGREES, by_angle)
+    print(_table(reports, config.group))
+    result = Result.of(
+        NAME,
+        config=config,
+        seeds=config.seeds,
+        curve=curves,
+        metrics=_metrics(reports),
+        seconds={"in all": time.perf_counter() - start},
+    )
+    write_json(folder / runs.RESULT, result)
+    print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
+    return result
+
+
+def data(limit: int | None = None) -> tuple[digits.Digits, Tests]:
+    """Return the upright training digits and everything that the networks are tested on."""
+    train, test = (digits.take(part, slice(limit)) for part in digits.load())
+    turned = (digits.Digits(digits.rotate(test.images, d), test.labels) for d in DEGREES)
+    return train, Tests(test, tuple(turned), digits.randomly_rotated(test, copies=4))
+
+
+def build(config: Config, seed: int) -> dict[str, networks.Classifier]:
+    """Return both networks, with as many parameters."""
+    invariant = networks.invariant_network(
+        config.features, config.group, config.orientation, rngs=nnx.Rngs(seed)
+    )
+    sizes = networks.plain_features(config.features, networks.count_parameters(invariant))
+    return {INVARIANT: invariant, PLAIN: networks.plain_network(sizes, rngs=nnx.Rngs(seed))}
+
+
+def _train(
+    label: str,
+    model: networks.Classifier,
+    train: digits.Digits,
+    tests: Tests,
+    recipe: trainer.Recipe,
+    seed: int,
+    folder: Path,
+) -> trainer.Trained:
+    once = digits.take(tests.random, slice(len(tests.upright.labels)))
+    return trainer.train(
+        model,
+        *train,
+        recipe,
+        seed=seed,
+        label=label,
+        evaluate=lambda model: {"rotated": trainer.accuracy(model, *once)},
+        folder=folder / runs.CHECKPOINTS / label.replace(", ", "-").replace(" ", "_"),
+    )
+
+
+def measure(model: Any, tests: Tests, group: str) -> dict[str, Any]:
+    """Return what is reported of a trained network; accuracies are shares."""
+    by_angle = [trainer.accuracy(model, *turned) for turned in tests.by_angle]
+    smooth = jnp.asarray(tests.upright.images[:64])
+    errors = pdo.equivariance_error(model, smooth, group, output_kind="invariant")
+    return {
+        "parameters": networks.count_parameters(model),
+        "upright": trainer.accuracy(model, *tests.upright),
+        "random": trainer.accuracy(model, *tests.random),
+        "worst_angle": min(by_angle),
+        "by_angle": by_angle,
+        "equivariance_error": np.asarray(errors).tolist(),
+    }
+
+
+def _metrics(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return mean, deviation and worst over the seeds of everything that was measured."""
+    metrics: dict[str, Any] = {}
+    for name, runs_of_it in reports.items():
+        accuracies = {k: tables.summary([r[k] for r in runs_of_it]) for k in ACCURACIES}
+        times = {k: tables.summary([r[k] for r in runs_of_it], "max") for k in ("train", "compile")}
+        mean = {
+            k: np.mean([r[k] for r in runs_of_it], 0) for k in ("by_angle", "equivariance_error")
+        }
+        count = runs_of_it[0]["parameters"]
+        metrics[name] = {"parameters": count, **accuracies, **mean, "seconds": times}
+    margin = [a["random"] - b["random"] for a, b in zip(*reports.values(), strict=True)]
+    return metrics | {"margin at random rotations": tables.summary(margin)}
+
+
+def _table(reports: dict[str, list[dict[str, Any]]], group: str) -> str:
+    def row(words: str, value: Any, form: str = "{:.1f}") -> list[str]:
+        return [words, *(tables.spread([value(r) for r in of], form) for of in reports.values())]
+
+    order = pdo.group(group).order
+    errors = [
+        row(f"equivariance error, element {g}", lambda r, g=g: r["equivariance_error"][g], "{:.1e}")
+        for g in range(order)
+    ]
+    return tables.table(
+        [
+            ["", *reports],
+            row("parameters", lambda r: r["parameters"], "{:,.0f}"),
+            row("accuracy upright, %", lambda r: 100 * r["upright"]),
+            row("accuracy at random rotations, %", lambda r: 100 * r["random"]),
+            row("accuracy at the worst of 24 angles, %", lambda r: 100 * r["worst_angle"]),
+            *errors,
+            row("seconds of training", lambda r: r["train"]),
+            row("seconds of compilation", lambda r: r["compile"]),
+        ]
+    )
+
+
+def _draw(model: Any, group: str, tests: Tests, folder: Path) -> None:
+    """Draw what the invariant network has learned."""
+    order = pdo.group(group).order
+    degrees = [360 * g / order for g in range(order)]
+    lift = model.convs[0]
+    kernel = np.asarray(pdo.lift_kernel(lift.kernel[...], lift.basis))
+    kernels = kernel.reshape(*kernel.shape[:2], order, -1)[..., 0]
+    plots.filters(folder / "filters.png", np.moveaxis(kernels, -1, 0), degrees)
+    image = jnp.asarray(tests.upright.images[3])
+    moved = pdo.act(group, 1, image)
+    still = model.features(image[None], 1)[0]
+    rows = {
+        "upright": (image, still),
+        "input rotated": (moved, model.features(moved[None], 1)[0]),
+        "field rotated": (moved, pdo.act(group, 1, still, "field")),
+    }
+    first = {k: (np.asarray(i[..., 0]), np.asarray(f[..., 0])) for k, (i, f) in rows.items()}
+    plots.feature_field(folder / "feature_field.png", first)
+
+
+if __name__ == "__main__":
+    runs.command(main, Config, __doc__)
