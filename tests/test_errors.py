@@ -1,0 +1,406 @@
+"""Wrong arguments: every message names the argument, its value, the rule and what to do next."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import pdo_jax as pdo
+
+pytestmark = pytest.mark.usefixtures("unhooked")  # the library's own checks, as users meet them
+
+P4 = pdo.filter_basis("p4")
+IMAGE, FIELD = np.zeros((6, 6, 2)), np.zeros((6, 6, 4, 2))
+LIFT, CONV = np.zeros((9, 2, 2)), np.zeros((9, 4, 2, 2))  # free weights
+IMAGE_32, LIFT_32 = IMAGE.astype(np.float32), LIFT.astype(np.float32)
+
+
+def lift(x=IMAGE, weights=LIFT, basis=P4, **options):
+    return pdo.lift_conv(x, weights, basis, **options)
+
+
+def conv(x=FIELD, weights=CONV, basis=P4, **options):
+    return pdo.group_conv(x, weights, basis, **options)
+
+
+def layer(cls=pdo.nn.PDOLift, *features, group="p4", **options):
+    return cls(*(features or (2, 2)), group, **{"rngs": nnx.Rngs(0), **options})
+
+
+def pool(x=IMAGE, window=2, **options):
+    return pdo.nn.max_pool(x, window, **options)
+
+
+def without_x64(call):
+    with jax.enable_x64(False):
+        return call()
+
+
+def net(x, **options):
+    # Nothing is drawn: the argument is refused before the parameters are looked at.
+    return nnx.eval_shape(lambda: pdo.models.mnist_rot(**options, rngs=nnx.Rngs(0)))(x)
+
+
+def same(x, *_):
+    return x
+
+
+GROUP = r"group \(={}\) is not known; write 'p{{n}}' or 'C{{n}}' .* n >= 1, such as 'p8'"
+TYPE = r"group \(={}\) must be a name or a Group, got {}; pass e.g. 'p8'"
+INTEGER = r"{0} \(={1}\) must be an integer.*pass e.g. "
+LEAST = r"{0} \(={1}\) must be at least {2}; pass e.g. {2}"
+FLOATING = r"{} has dtype {}, but a floating dtype is needed; convert it with {}.astype"
+X64 = r"has dtype float64, but JAX's 64-bit mode is off .*'jax_enable_x64', True\) first, or pass "
+WORDS = r"choose one of 'SAME', 'VALID', 'CIRCULAR', 'REFLECT'"
+KINDS = r"choose one of 'image', 'field', 'invariant'"
+
+CASES = [
+    # names of groups
+    *(
+        (f"group {name!r}", lambda name=name: pdo.group(name), ValueError,
+         GROUP.format(re.escape(repr(name))))
+        for name in ("p0", "p-4", "P8", "8", "C", "", "p 8", " p8", "p8 ", "p\uff18", "p8.0", "p08",
+                     "c4", "D0", "p4mm", "p4m1", "m4", "p8\n", "\u0440" "8")
+    ),
+    ("group 8", lambda: pdo.group(8), TypeError, TYPE.format("8", "int")),
+    ("group None", lambda: pdo.group(None), TypeError, TYPE.format("None", "NoneType")),
+    ("group b'p8'", lambda: pdo.group(b"p8"), TypeError, TYPE.format("b'p8'", "bytes")),
+    ("cyclic 0", lambda: pdo.cyclic(0), ValueError, LEAST.format("n", 0, 1)),
+    ("cyclic 2.0", lambda: pdo.cyclic(2.0), TypeError, INTEGER.format("n", 2.0)),
+    ("dihedral True", lambda: pdo.dihedral(True), TypeError, r"n \(=True\).*not a bool; pass"),
+    ("dihedral '4'", lambda: pdo.dihedral("4"), TypeError, INTEGER.format("n", "'4'")),
+    # groups from matrices
+    ("one matrix", lambda: pdo.Group("a", np.eye(2)), ValueError,
+     r"matrices has shape \(2, 2\), but \(order, ndim, ndim\) is needed; stack"),
+    ("not orthogonal", lambda: pdo.Group("a", 2 * np.eye(2)[None]), ValueError,
+     r"matrices of the group 'a' must be orthogonal; normalise"),
+    ("NaN matrices", lambda: pdo.Group("a", np.full((1, 2, 2), np.nan)), ValueError,
+     r"matrices of the group 'a' must be orthogonal"),
+    ("no identity", lambda: pdo.Group("a", -np.eye(2)[None]), ValueError,
+     r"matrices\[0\] of the group 'a' must be the identity; put it first"),
+    ("copies", lambda: pdo.Group("a", np.stack([np.eye(2)] * 2)), ValueError,
+     r"matrices of the group 'a' must be distinct; remove the copies"),
+    ("not closed", lambda: pdo.Group("a", pdo.group("p4").matrices[:2]), ValueError,
+     r"the matrix \[\[-1.0, 0.0\], \[0.0, -1.0\]\] is not an element of the group 'a'.*closed"),
+    # bases
+    ("order -1", lambda: pdo.filter_basis("p4", -1), ValueError, LEAST.format("order", -1, 0)),
+    ("order 1.5", lambda: pdo.filter_basis("p4", 1.5), TypeError, INTEGER.format("order", 1.5)),
+    ("order True", lambda: pdo.filter_basis("p4", True), TypeError, r"order \(=True\).*not a bool"),
+    *(
+        (f"orientation {value}", lambda value=value: pdo.filter_basis("p4", orientation=value),
+         ValueError, rf"orientation \(={value}\) must be finite; pass e.g. 0.0")
+        for value in (float("nan"), float("inf"), float("-inf"))
+    ),
+    ("orientation '0'", lambda: pdo.filter_basis("p4", orientation="0"), TypeError,
+     r"orientation \(='0'\) must be a real number, got str; pass a Python float"),
+    ("orientation 1j", lambda: pdo.filter_basis("p4", orientation=1j), TypeError,
+     r"orientation \(=1j\) must be a real number, got complex"),
+    ("orientation a matrix", lambda: pdo.filter_basis("p4", orientation=np.eye(2)), TypeError,
+     r"orientation \(=.*\) must be a real number, got ndarray"),
+    ("scheme", lambda: pdo.filter_basis("p4", scheme="gaussian"), ValueError,
+     r"scheme \(='gaussian'\) is not known; choose one of 'finite-difference'"),
+    ("scheme None", lambda: pdo.filter_basis("p4", scheme=None), TypeError,
+     r"scheme \(=None\) must be a string, got NoneType; choose one of 'finite-difference'"),
+    ("accuracy 3", lambda: pdo.filter_basis("p4", accuracy=3), ValueError,
+     r"accuracy \(=3\) must be even.*; pass 4"),
+    ("accuracy 0", lambda: pdo.filter_basis("p4", accuracy=0), ValueError,
+     LEAST.format("accuracy", 0, 2)),
+    ("accuracy 2.0", lambda: pdo.filter_basis("p4", accuracy=2.0), TypeError,
+     INTEGER.format("accuracy", 2.0)),
+    ("operators", lambda: pdo.filter_basis("p4", operators="all"), ValueError,
+     r"operators \(='all'\) is not known; choose one of 'box', 'total'"),
+    ("sigma", lambda: pdo.filter_basis("p4", sigma=1.0), ValueError,
+     r"sigma \(=1.0\) .* but 'finite-difference' has none; pass sigma=None"),
+    ("size 4", lambda: pdo.filter_basis("p4", size=4), ValueError,
+     r"size \(=4\) must be odd; pass 5"),
+    ("size 1", lambda: pdo.filter_basis("p4", size=1), ValueError,
+     r"size \(=1\) is too small: .* for p4 need 3; pass size=3 or None"),
+    ("size 3 for p8", lambda: pdo.filter_basis("p8", size=3, accuracy=4), ValueError,
+     r"size \(=3\) is too small: .* accuracy 4 for p8 need 7; pass size=7 or None"),
+    ("size 0", lambda: pdo.filter_basis("p4", size=0), ValueError, LEAST.format("size", 0, 1)),
+    ("size '5'", lambda: pdo.filter_basis("p4", size="5"), TypeError,
+     INTEGER.format("size", "'5'")),
+    ("mesh 0", lambda: P4.weights(np.ones(9), 0), ValueError,
+     r"mesh \(=0.0\) must be above 0; pass the distance"),
+    # dtypes
+    ("integers", lambda: lift(IMAGE.astype(int)), TypeError, FLOATING.format("x", "int64", "x")),
+    ("booleans", lambda: lift(IMAGE > 0), TypeError, FLOATING.format("x", "bool", "x")),
+    ("bytes", lambda: lift(IMAGE.astype(np.uint8)), TypeError, FLOATING.format("x", "uint8", "x")),
+    ("complex", lambda: lift(IMAGE.astype(complex)), TypeError,
+     FLOATING.format("x", "complex128", "x")),
+    ("integer weights", lambda: lift(weights=LIFT.astype(int)), TypeError,
+     FLOATING.format("weights", "int64", "weights")),
+    ("a list", lambda: lift(IMAGE.tolist()), TypeError,
+     r"x must be an array of shape \(\.\.\., H, W, C\), got list; convert it with jnp.asarray"),
+    ("None", lambda: conv(None), TypeError,
+     r"x must be an array of shape \(\.\.\., H, W, \|G\|, C\), got NoneType"),
+    ("float64 x without x64", lambda: without_x64(lambda: lift(IMAGE, LIFT_32)), ValueError,
+     "x " + X64 + r"x.astype\(np.float32\)"),
+    ("float64 weights without x64", lambda: without_x64(lambda: lift(IMAGE_32, LIFT)), ValueError,
+     "weights " + X64 + r"weights.astype\(np.float32\)"),
+    ("float64 for act without x64", lambda: without_x64(lambda: pdo.act("p4", 1, IMAGE)),
+     ValueError, "x " + X64),
+    ("float64 for a pool without x64", lambda: without_x64(pool), ValueError, "x " + X64),
+    # ranks and shapes
+    ("rank of an image", lambda: lift(IMAGE[0]), ValueError,
+     r"x has shape \(6, 2\), but \(\.\.\., H, W, C\) is needed \(at least 3 axes\); reshape"),
+    ("an image for a field", lambda: conv(IMAGE), ValueError,
+     r"x has shape \(6, 6, 2\), but \(\.\.\., H, W, \|G\|, C\) is needed \(at least 4 axes\)"),
+    ("rank of weights", lambda: lift(weights=CONV), ValueError,
+     r"weights has shape \(9, 4, 2, 2\), but \(M, C_in, C_out\) is needed \(exactly 3 axes\)"),
+    ("lift weights for fields", lambda: conv(weights=LIFT), ValueError,
+     r"weights has shape \(9, 2, 2\), but \(M, \|G\|, C_in, C_out\) is needed \(exactly 4 axes\)"),
+    ("channels", lambda: lift(IMAGE[..., :1]), ValueError,
+     r"x has shape \(6, 6, 1\): axis -1 is 1, but must be 2, the weights' C_in; pass x with 2"),
+    ("operators of weights", lambda: lift(weights=LIFT[:8]), ValueError,
+     r"weights has shape \(8, 2, 2\): axis 0 is 8, but must be 9, .*number of operators; pass"),
+    ("group of weights", lambda: conv(weights=CONV[:, :3]), ValueError,
+     r"weights has shape .*: axis 1 is 3, but must be 4, the order of p4; pass"),
+    ("group of a field", lambda: conv(np.zeros((6, 6, 8, 2))), ValueError,
+     r"x has shape \(6, 6, 8, 2\): axis -2 is 8, but must be 4, the order of p4; pass"),
+    ("group of a kernel", lambda: pdo.group_kernel(CONV, pdo.filter_basis("p8")), ValueError,
+     r"weights has shape .*: axis 1 is 4, but must be 8, the order of p8; pass"),
+    ("no output channel", lambda: lift(weights=LIFT[..., :0]), ValueError,
+     r"weights has shape \(9, 2, 0\): no axis of \(C_in, C_out\) may be empty; pass at least one"),
+    ("no input channel", lambda: lift(IMAGE[..., :0], LIFT[:, :0]), ValueError,
+     r"weights has shape \(9, 0, 2\): no axis of \(C_in, C_out\) may be empty"),
+    ("no pixel", lambda: lift(IMAGE[:0]), ValueError,
+     r"x has shape \(0, 6, 2\): no axis .* may be empty; pass at least one pixel"),
+    ("a name for a basis", lambda: lift(basis="p4"), TypeError,
+     r"basis must be a FilterBasis, got str; make one with filter_basis"),
+    ("pointwise weights", lambda: pdo.pointwise_group_conv(FIELD, CONV[0, :3], "p4"), ValueError,
+     r"weights has shape \(3, 2, 2\): axis 0 is 3, but must be 4, the order of p4"),
+    ("pointwise channels", lambda: pdo.pointwise_group_conv(FIELD[..., :1], CONV[0], "p4"),
+     ValueError, r"x has shape \(6, 6, 4, 1\): axis -1 is 1, but must be 2, the weights' C_in"),
+    ("pointwise group", lambda: pdo.pointwise_group_conv(FIELD, CONV[0], 4), TypeError,
+     r"group \(?.*4.* must be a .*Group.*"),
+    # strides, paddings, dilations, feature groups, algorithms
+    ("stride 0", lambda: lift(strides=0), ValueError, LEAST.format("strides", 0, 1)),
+    ("stride -1", lambda: lift(strides=-1), ValueError, LEAST.format("strides", -1, 1)),
+    *(
+        (f"stride {value!r}", lambda value=value: lift(strides=value), TypeError,
+         rf"strides \(={value!r}\) must be an integer or a sequence of 2 integers; pass e.g. 1")
+        for value in (True, 1.5, "2", None)
+    ),
+    ("three strides", lambda: lift(strides=(1, 2, 3)), ValueError,
+     r"strides \(=\(1, 2, 3\)\) must have one entry for each of the 2 spatial axes, got 3; pass"),
+    ("strides (1, 0)", lambda: lift(strides=(1, 0)), ValueError,
+     LEAST.format(r"strides\[1\]", 0, 1)),
+    ("strides (1, True)", lambda: lift(strides=(1, True)), TypeError,
+     r"strides\[1\] \(=True\).*not a bool"),
+    ("enlargement 0", lambda: pdo.group_conv_transpose(FIELD, CONV, P4, 0), ValueError,
+     LEAST.format("strides", 0, 1)),
+    ("dilation 0", lambda: lift(kernel_dilation=0), ValueError,
+     LEAST.format("kernel_dilation", 0, 1)),
+    *(
+        (f"padding {word!r}", lambda word=word: lift(padding=word), ValueError,
+         rf"padding \(='{word}'\) is not known; {WORDS}")
+        for word in ("CAUSAL", "same", "")
+    ),
+    ("transposed CIRCULAR", lambda: pdo.group_conv_transpose(FIELD, CONV, P4, 2, "CIRCULAR"),
+     ValueError, r"padding \(='CIRCULAR'\) is not known; choose one of 'SAME', 'VALID'\."),
+    ("padding -1", lambda: lift(padding=-1), ValueError, LEAST.format("padding", -1, 0)),
+    ("padding (1, -1)", lambda: lift(padding=[(1, -1), 0]), ValueError,
+     LEAST.format(r"padding\[0\]\[1\]", -1, 0)),
+    ("padding True", lambda: lift(padding=True), TypeError, r"padding \(=True\).*not a bool; pass"),
+    ("padding 1.5", lambda: lift(padding=1.5), TypeError,
+     r"padding \(=1.5\) must be a word, an integer, or a sequence .*; pass e.g. 'SAME'"),
+    ("padding None", lambda: lift(padding=None), TypeError, r"padding \(=None\) must be a word"),
+    ("three paddings", lambda: lift(padding=(1, 2, 3)), ValueError,
+     r"padding \(=\(1, 2, 3\)\) must have one entry .* 2 spatial axes, got 3; pass e.g. "),
+    ("one padding", lambda: lift(padding=[(1, 1)]), ValueError,
+     r"padding \(=\[\(1, 1\)\]\) must have one entry .* 2 spatial axes, got 1; pass e.g. "),
+    ("a triple", lambda: lift(padding=[(1, 1, 1), 0]), ValueError,
+     r"padding\[0\] \(=\(1, 1, 1\)\) must be an integer or a pair \(before, after\); pass e.g. "),
+    ("words in a sequence", lambda: lift(padding=["SAME", "SAME"]), TypeError,
+     r"padding\[0\] \(='SAME'\) must be an integer of at least 0, got str; pass e.g. 0"),
+    ("VALID below the kernel", lambda: lift(IMAGE[:2], padding="VALID"), ValueError,
+     r"lift_conv: padding \(='VALID'\) leaves 2 pixels of 2 for a window of 3; pass padding="),
+    ("VALID below the dilated kernel", lambda: conv(padding="VALID", kernel_dilation=4), ValueError,
+     r"group_conv: padding \(='VALID'\) leaves 6 pixels of 6 for a window of 9; pass"),
+    ("feature groups and C_in", lambda: lift(feature_group_count=3), ValueError,
+     r"x has shape .*: axis -1 is 2, but must be 6, .*C_in times feature_group_count; pass"),
+    ("feature groups and C_out",
+     lambda: lift(weights=np.zeros((9, 1, 3)), feature_group_count=2), ValueError,
+     r"feature_group_count \(=2\) must divide C_out \(=3\); pass a divisor"),
+    ("feature groups 0", lambda: lift(feature_group_count=0), ValueError,
+     LEAST.format("feature_group_count", 0, 1)),
+    *(
+        (f"{name} harmonic", lambda call=call: call(algorithm="harmonic"), ValueError,
+         r"algorithm \(='harmonic'\) is not known; choose one of 'auto', 'direct'")
+        for name, call in (("lift", lift), ("conv", conv), ("layer", layer))
+    ),
+    ("algorithm None", lambda: conv(algorithm=None), TypeError,
+     r"algorithm \(=None\) must be a string, got NoneType; choose one of"),
+    ("precision", lambda: lift(precision="exact"), ValueError,
+     r"Precision argument must be one of"),
+    # layers
+    ("in_features 0", lambda: layer(pdo.nn.PDOLift, 0, 1), ValueError,
+     LEAST.format("in_features", 0, 1)),
+    ("out_features 0", lambda: layer(pdo.nn.PDOConv, 1, 0), ValueError,
+     LEAST.format("out_features", 0, 1)),
+    ("pointwise features 0", lambda: layer(pdo.nn.PointwiseConv, 0, 1), ValueError,
+     LEAST.format("in_features", 0, 1)),
+    ("in_features 1.0", lambda: layer(pdo.nn.PDOLift, 1.0, 1), TypeError,
+     INTEGER.format("in_features", "1.0")),
+    ("in_features True", lambda: layer(pdo.nn.PDOConvTranspose, True, 1), TypeError,
+     r"in_features \(=True\).*not a bool"),
+    ("layer group", lambda: layer(group=None), TypeError, TYPE.format("None", "NoneType")),
+    ("layer NaN orientation", lambda: layer(orientation=float("nan")), ValueError,
+     r"orientation \(=nan\) must be finite"),
+    ("layer accuracy", lambda: layer(accuracy=5), ValueError, r"accuracy \(=5\) must be even"),
+    ("layer stride", lambda: layer(strides=0), ValueError, LEAST.format("strides", 0, 1)),
+    ("pointwise stride", lambda: layer(pdo.nn.PointwiseConv, strides=(1, 0)), ValueError,
+     LEAST.format(r"strides\[1\]", 0, 1)),
+    ("layer dilation", lambda: layer(kernel_dilation=0), ValueError,
+     LEAST.format("kernel_dilation", 0, 1)),
+    ("layer padding", lambda: layer(padding="CAUSAL"), ValueError,
+     rf"padding \(='CAUSAL'\) is not known; {WORDS}"),
+    ("layer feature groups", lambda: layer(pdo.nn.PDOConv, 2, 3, feature_group_count=2), ValueError,
+     r"feature_group_count \(=2\) must divide in_features \(=2\) and out_features \(=3\); pass a"),
+    ("integer dtype", lambda: layer(dtype=jnp.int32), ValueError,
+     r"dtype \(=int32\) must be a floating dtype; pass e.g. jnp.float32"),
+    ("complex dtype", lambda: layer(dtype=jnp.complex64), ValueError,
+     r"dtype \(=complex64\) must be a floating dtype; pass e.g. jnp.float32"),
+    ("integer parameters", lambda: layer(param_dtype=int), ValueError,
+     r"param_dtype \(=int64\) must be a floating dtype; pass e.g. jnp.float32"),
+    ("unknown dtype", lambda: layer(dtype="float33"), TypeError,
+     r"dtype \(='float33'\) is not a dtype; pass e.g. jnp.float32"),
+    ("pointwise dtype", lambda: layer(pdo.nn.PointwiseConv, dtype="int8"), ValueError,
+     r"dtype \(=int8\) must be a floating dtype"),
+    ("float64 layer without x64", lambda: without_x64(lambda: layer(dtype="float64")), ValueError,
+     r"dtype \(=float64\) needs JAX's 64-bit mode.*'jax_enable_x64', True\) first, or pass"),
+    ("no rngs", lambda: layer(rngs=None), TypeError,
+     r"rngs \(=NoneType\) must be an nnx.Rngs with a stream .*'params'; pass e.g. nnx.Rngs\(0\)"),
+    ("rngs without params", lambda: layer(rngs=nnx.Rngs(dropout=0)), TypeError,
+     r"rngs \(=Rngs\) must be an nnx.Rngs with a stream .*'params'"),
+    ("a layer on the wrong channels", lambda: layer()(IMAGE_32[..., :1]), ValueError,
+     r"x has shape \(6, 6, 1\): axis -1 is 1, but must be 2, the weights' C_in"),
+    ("a layer on integers", lambda: layer()(IMAGE.astype(int)), TypeError,
+     FLOATING.format("x", "int64", "x")),
+    ("a layer on a list", lambda: layer()([[1.0]]), TypeError,
+     r"x must be an array of shape .*, got list; convert it with jnp.asarray"),
+    ("a kernel of the wrong shape",
+     lambda: layer(kernel_init=lambda k, s, d: jnp.zeros(s[1:], d))(IMAGE_32), ValueError,
+     r"weights has shape \(2, 2\), but \(M, C_in, C_out\) is needed"),
+    ("fan_in 0", lambda: pdo.nn.he_normal(P4, 0), ValueError,
+     r"fan_in \(=0.0\) must be above 0; pass the number of channels"),
+    # actions and restriction
+    ("element 4 of p4", lambda: pdo.act("p4", 4, IMAGE), ValueError,
+     r"element \(=4\) must be below 4, the order of p4; elements are counted from 0"),
+    ("element -1", lambda: pdo.act("p4", -1, IMAGE), ValueError, LEAST.format("element", -1, 0)),
+    ("element 1.0", lambda: pdo.act("p4", 1.0, IMAGE), TypeError, INTEGER.format("element", 1.0)),
+    ("kind of an action", lambda: pdo.act("p4", 1, IMAGE, "vector"), ValueError,
+     rf"kind \(='vector'\) is not known; {KINDS}"),
+    ("a field on another group", lambda: pdo.act("p8", 1, FIELD, "field"), ValueError,
+     r"x has shape \(6, 6, 4, 2\): axis -2 is 4, but must be 8, the order of p8; pass"),
+    ("acting on integers", lambda: pdo.act("p4", 1, IMAGE.astype(int)), TypeError,
+     FLOATING.format("x", "int64", "x")),
+    ("p3 in p4", lambda: pdo.restrict(FIELD, "p4", "p3"), ValueError,
+     r"subgroup \(=p3\) must be a subgroup of p4, .*; pass another one"),
+    ("p2m in p4", lambda: pdo.restrict(FIELD, "p4", "p2m"), ValueError,
+     r"subgroup \(=p2m\) must be a subgroup of p4"),
+    ("a subgroup of space", lambda: pdo.restrict(FIELD, "p4", pdo.Group("e", np.eye(3)[None])),
+     ValueError, r"subgroup \(=e\) acts on 3 dimensions, but p4 on 2; pass a subgroup of p4"),
+    ("restricting another field", lambda: pdo.restrict(FIELD, "p8", "p4"), ValueError,
+     r"x has shape .*: axis -2 is 4, but must be 8, the order of p8"),
+    # measuring
+    ("output_kind", lambda: pdo.equivariance_error(same, IMAGE, "p4", output_kind="vector"),
+     ValueError, rf"output_kind \(='vector'\) is not known; {KINDS}"),
+    ("input_kind", lambda: pdo.equivariance_error(same, IMAGE, "p4", input_kind="vector"),
+     ValueError, rf"input_kind \(='vector'\) is not known; {KINDS}"),
+    ("an image for an output field", lambda: pdo.equivariance_error(same, IMAGE, "p4"), ValueError,
+     r"x has shape \(6, 6, 2\), but \(\.\.\., H, W, \|G\|, C\) is needed"),
+    ("shapes that do not turn",
+     lambda: pdo.equivariance_error(lambda x: x[:3], IMAGE, "p4", output_kind="image"), ValueError,
+     r"fn maps shape \(6, 6, 2\) to \(3, 6, 2\), but element 1 of p4 .*; check output_kind"),
+    ("nothing to assert", lambda: pdo.assert_equivariant(same, IMAGE, "p3", output_kind="image"),
+     ValueError, r"approximate_tolerance \(=None\) leaves out every element of p3.*; pass a "),
+    ("order of p4", lambda: pdo.convergence_order(same, "p4", size=3), ValueError,
+     r"group \(=p4\) permutes the pixels with every element.*; pass a group such as 'p8'"),
+    ("an even patch", lambda: pdo.convergence_order(same, "p8", size=4), ValueError,
+     r"size \(=4\) must be odd, to have a centre; pass 5"),
+    ("order of an invariant",
+     lambda: pdo.convergence_errors(same, "p8", size=3, output_kind="invariant"), ValueError,
+     r"output_kind \(='invariant'\) is not known; choose one of 'image', 'field'"),
+    ("order without x64",
+     lambda: without_x64(lambda: pdo.convergence_order(same, "p8", size=3, output_kind="image")),
+     ValueError, "signal " + X64),
+    # pools
+    ("window 0", lambda: pool(window=0), ValueError, LEAST.format("window", 0, 1)),
+    ("window 2.0", lambda: pool(window=2.0), TypeError,
+     r"window \(=2.0\) must be an integer or a sequence of 2 integers; pass"),
+    ("window of one axis", lambda: pool(window=(2,)), ValueError,
+     r"window \(=\(2,\)\) must have two entries \(three for volumes\); pass e.g. \(2, 2\)"),
+    ("window above the image", lambda: pool(window=7), ValueError,
+     r"max_pool: padding \(='VALID'\) leaves 6 pixels of 6 for a window of 7; pass"),
+    ("strides of a pool", lambda: pool(strides=0), ValueError, LEAST.format("strides", 0, 1)),
+    ("padding of a pool", lambda: pool(padding="CAUSAL"), ValueError,
+     rf"padding \(='CAUSAL'\) is not known; {WORDS}"),
+    ("padding above the window", lambda: pool(padding=2), ValueError,
+     r"padding \(=2\) must be below the window \(=\(2, 2\)\).*; pass 'SAME' or 'VALID'"),
+    ("kind of a pool", lambda: pool(kind="volume"), ValueError,
+     r"kind \(='volume'\) is not known; choose one of 'image', 'field'"),
+    ("an image as a field", lambda: pool(kind="field"), ValueError,
+     r"x has shape \(6, 6, 2\), but a field .* is needed \(at least 4 axes\); reshape it, or pass"),
+    ("an ambiguous pool", lambda: pool(np.zeros((2, 2, 6, 6, 4, 1))), ValueError,
+     r"kind \(=None\) cannot be read off 6 axes .*; say kind='image' or kind='field'"),
+    ("rank of a pool", lambda: pdo.nn.avg_pool(IMAGE[0], 2), ValueError,
+     r"x has shape \(6, 2\), but .* is needed \(at least 3 axes\); reshape"),
+    ("integers in a pool", lambda: pdo.nn.blur_pool(IMAGE.astype(int)), TypeError,
+     FLOATING.format("x", "int64", "x")),
+    ("kind of a group pool", lambda: pdo.nn.group_pool(FIELD, "sum"), ValueError,
+     r"kind \(='sum'\) is not known; choose one of 'max', 'mean', 'norm'"),
+    ("rank of a group pool", lambda: pdo.nn.group_pool(FIELD[0, 0, 0]), ValueError,
+     r"x has shape \(2,\), but \(\.\.\., \|G\|, C\) is needed \(at least 2 axes\); reshape"),
+    ("an empty group", lambda: pdo.nn.group_pool(FIELD[:, :, :0]), ValueError,
+     r"x has shape \(6, 6, 0, 2\): no axis of \(\|G\|, C\) may be empty"),
+    # networks
+    ("images of another size", lambda: net(np.zeros((1, 32, 32, 1), np.float32)), ValueError,
+     r"x has shape \(1, 32, 32, 1\), but \(N, 28, 28, in_features\) is needed: .*; resize"),
+    ("no batch axis", lambda: net(np.zeros((28, 28, 1), np.float32), invariant=True), ValueError,
+     r"x has shape \(28, 28, 1\), but \(N, 28, 28, in_features\) is needed \(exactly 4 axes\)"),
+    ("no classes", lambda: pdo.models.mnist_rot(num_classes=0, rngs=nnx.Rngs(0)), ValueError,
+     LEAST.format("num_classes", 0, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_message(call, error, message):
+    with pytest.raises(error, match=f"(?s){message}") as caught:
+        call()
+    assert type(caught.value) is error  # none of their subclasses, such as JAX's own errors
+
+
+def test_there_are_many_cases_and_no_two_are_the_same():
+    names = [case[0] for case in CASES]
+    assert len(CASES) >= 100
+    assert len(set(names)) == len(names)
+
+
+# What looks unusual and is right: the checks must not refuse it.
+FINE = {
+    "a Group": lambda: pdo.group(pdo.group("p4")),
+    "np.int64 for n": lambda: pdo.cyclic(np.int64(4)),
+    "np.float64 for an angle": lambda: pdo.filter_basis("p4", orientation=np.float64(0.1)),
+    "an int for an angle": lambda: pdo.filter_basis("p4", orientation=1),
+    "size above what is needed": lambda: pdo.filter_basis("p4", size=7),
+    "np.int64 strides": lambda: lift(strides=np.int64(1)),
+    "a list of strides": lambda: lift(strides=[1, 1]),
+    "np.int64 element": lambda: pdo.act("p4", np.int64(1), IMAGE),
+    "np.int64 padding of a layer": lambda: layer(padding=np.int64(1)),
+    "NumPy pairs of a layer": lambda: layer(padding=[np.int64(1), (0, np.int64(1))]),
+    "a dtype's name": lambda: layer(dtype="bfloat16"),
+    "NumPy arrays without x64": lambda: without_x64(lambda: lift(IMAGE_32, LIFT_32)),
+    "an empty batch": lambda: lift(np.zeros((0, 6, 6, 2))),
+}
+
+
+@pytest.mark.parametrize("call", FINE.values(), ids=FINE.keys())
+def test_unusual_arguments_that_are_right(call):
+    assert call() is not None

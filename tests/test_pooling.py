@@ -1,0 +1,322 @@
+"""Pools over space and over the group, against NumPy loops."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.test_util import check_grads
+
+import pdo_jax as pdo
+from pdo_jax import windows
+
+
+@pytest.fixture(autouse=True)
+def forget_warnings():
+    """Let every test see the warnings that are given once only."""
+    windows._warn_once.cache_clear()
+
+
+def normal(*shape, seed=0):
+    """Draw float64 noise."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def largest(patch, weights):
+    return patch.max(axis=(0, 1))
+
+
+def weighted(patch, weights):
+    return np.tensordot(weights, np.where(np.isfinite(patch), patch, 0), axes=2)
+
+
+def flat(n):
+    return np.full(n, 1 / n)
+
+
+def binomial(n):
+    """Row n - 1 of Pascal's triangle by convolution, not by factorials."""
+    row = np.ones(1)
+    for _ in range(n - 1):
+        row = np.convolve(row, [0.5, 0.5])
+    return row
+
+
+# name: (the pool, what it does to a patch, the weights of its taps along an axis)
+POOLS = {
+    "max": (pdo.nn.max_pool, largest, flat),
+    "avg": (pdo.nn.avg_pool, weighted, flat),
+    "blur": (pdo.nn.blur_pool, weighted, binomial),
+}
+pools = pytest.mark.parametrize(("pool", "combine", "taps"), POOLS.values(), ids=POOLS.keys())
+
+
+def oracle(x, combine, taps, window, strides, padding):
+    """Pool (H, W, ...) with loops; pixels outside are -inf."""
+    pairs = [(p, p) if isinstance(p, int) else p for p in padding]
+    x = np.pad(x, [*pairs, *[(0, 0)] * (x.ndim - 2)], constant_values=-np.inf)
+    rows, columns = (
+        range(0, n - w + 1, s) for n, w, s in zip(x.shape, window, strides, strict=False)
+    )
+    weights = np.outer(taps(window[0]), taps(window[1]))
+    return np.stack(
+        [
+            np.stack([combine(x[i : i + window[0], j : j + window[1]], weights) for j in columns])
+            for i in rows
+        ]
+    )
+
+
+GEOMETRIES = {
+    "2 by 2": ((2, 2), (2, 2), (0, 0)),
+    "3 by 3": ((3, 3), (2, 2), (0, 0)),
+    "3 by 3 padded": ((3, 3), (2, 2), (1, 1)),
+    "5 by 2": ((5, 2), (1, 2), (2, 0)),
+    "pairs": ((3, 4), (3, 1), ((0, 2), (1, 0))),
+    "1 by 1": ((1, 1), (2, 1), (0, 0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pdo_jax.EquivarianceWarning")
+@pools
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES.keys())
+def test_pools_are_loops(pool, combine, taps, geometry):
+    window, strides, padding = geometry
+    field = normal(2, 7, 6, 4, 3)
+    expected = np.stack([oracle(x, combine, taps, *geometry) for x in field])
+    np.testing.assert_allclose(pool(field, window, strides, padding), expected, rtol=1e-12)
+    image = field[:, :, :, 0]
+    np.testing.assert_allclose(
+        pool(image, window, strides, padding), expected[:, :, :, 0], rtol=1e-12
+    )
+
+
+@pools
+@pytest.mark.parametrize(
+    ("padding", "mode"), [("SAME", None), ("CIRCULAR", "wrap"), ("REFLECT", "reflect")]
+)
+@pytest.mark.parametrize("window", [3, 4, 5])
+def test_words_for_padding(pool, combine, taps, padding, mode, window):
+    x = normal(6, 8, 2)
+    side = (window - 1) // 2
+    around = np.pad(x, [(side, side)] * 2 + [(0, 0)], mode=mode) if mode else x
+    outside = (0, 0) if mode else (side, side)
+    expected = oracle(around, combine, taps, (window, window), (1, 1), outside)
+    np.testing.assert_allclose(pool(x, window, 1, padding), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_defaults_are_those_of_flax_but_for_blur_pool():
+    x = normal(1, 8, 8, 2)
+    with jax.numpy_dtype_promotion("standard"):  # for Flax's avg_pool
+        for mine, theirs in ((pdo.nn.max_pool, nnx.max_pool), (pdo.nn.avg_pool, nnx.avg_pool)):
+            np.testing.assert_array_equal(mine(x, 2), theirs(jnp.asarray(x), (2, 2)))  # stride 1
+    blurred = pdo.nn.blur_pool(x)
+    expected = oracle(x[0], weighted, binomial, (6, 6), (2, 2), (2, 2))
+    np.testing.assert_allclose(blurred[0], expected, rtol=1e-12)
+    # The default is a 5-tap blur, then 2x2 mean pooling.
+    two_steps = pdo.nn.avg_pool(pdo.nn.blur_pool(np.pad(x, [(0, 0), (2, 2), (2, 2), (0, 0)]), 5, 1,
+                                                 "VALID"), 2, 2)  # fmt: skip
+    np.testing.assert_allclose(blurred, two_steps, rtol=1e-12)
+
+
+def test_blur_weights_are_binomial():
+    x = np.zeros((9, 9, 1))
+    x[4, 4] = 1
+    response = np.asarray(pdo.nn.blur_pool(x, 5, 1))[2:7, 2:7, 0]
+    np.testing.assert_array_equal(response * 256, np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]))
+    ones = pdo.nn.blur_pool(np.ones((10, 10, 1)), 6, 2, "VALID")
+    np.testing.assert_allclose(ones, 1, rtol=1e-15)
+
+
+def test_padded_pixels_never_win_but_count_as_zeros_in_the_mean():
+    x = np.full((4, 4, 1), -3.0)
+    np.testing.assert_array_equal(pdo.nn.max_pool(x, 3, 1, "SAME"), x)
+    means = np.asarray(pdo.nn.avg_pool(x, 3, 1, "SAME"))[..., 0]
+    np.testing.assert_allclose(means[0], [-3 * 4 / 9, -2, -2, -3 * 4 / 9])
+
+
+@pools
+@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("kind", ["image", "field"])
+def test_leading_axes_are_a_loop(pool, combine, taps, lead, kind):
+    tail = (3,) if kind == "image" else (4, 3)
+    x = normal(*lead, 4, 6, *tail)
+    y = pool(x, 2, 2, "VALID", kind=kind)
+    assert y.shape == (*lead, 2, 3, *tail)
+    for index in np.ndindex(lead):
+        expected = oracle(x[index], combine, taps, (2, 2), (2, 2), (0, 0))
+        np.testing.assert_allclose(y[index], expected, rtol=1e-12)
+
+
+@pools
+def test_the_kind_is_read_off_the_number_of_axes(pool, combine, taps):
+    call = jax.eval_shape
+    options = dict(window=2, strides=2, padding="VALID")
+    for lead, tail, kind in (((), (3,), "image"), ((2,), (3,), "image"), ((2,), (4, 3), "field")):
+        x = jnp.zeros((*lead, 6, 4, *tail))
+        said = call(lambda x, kind=kind: pool(x, **options, kind=kind), x)
+        assert call(lambda x: pool(x, **options), x).shape == said.shape == (*lead, 3, 2, *tail)
+    # A field without a batch axis has the axes of a batch of images, and needs the word.
+    x = jnp.zeros((6, 4, 4, 3))
+    assert call(lambda x: pool(x, **options), x).shape == (6, 2, 2, 3)
+    assert call(lambda x: pool(x, **options, kind="field"), x).shape == (3, 2, 4, 3)
+
+
+@pools
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_pools_keep_the_dtype(pool, combine, taps, dtype):
+    x = jnp.asarray(normal(4, 4, 2), dtype)
+    y = pool(x, 2, 2, "VALID")
+    assert y.dtype == x.dtype
+    expected = oracle(np.asarray(x, np.float64), combine, taps, (2, 2), (2, 2), (0, 0))
+    np.testing.assert_allclose(np.asarray(y, np.float64), expected, atol=4 * jnp.finfo(dtype).eps)
+
+
+@pools
+def test_volumes(pool, combine, taps):
+    x = normal(1, 4, 4, 4, 3, 2)
+    y = pool(x, (2, 2, 2), 2, "VALID", kind="field")
+    halves = x.reshape(1, 2, 2, 2, 2, 2, 2, 3, 2)
+    expected = (halves.max if combine is largest else halves.mean)(axis=(2, 4, 6))
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+
+
+@pools
+def test_gradients_agree_with_finite_differences(pool, combine, taps):
+    x = normal(1, 4, 5, 2, 1)
+    check_grads(
+        lambda x: pool(x, 3, (1, 2), "SAME", kind="field"),
+        (x,), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-5,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- equivariance
+
+
+def turning_error(pool, n, kind):
+    """Relative error of pooling a quarter turn against turning what was pooled."""
+    x = normal(2, n, n, *((4,) if kind == "field" else ()), 2)
+    still, moved = (pool(v) for v in (x, pdo.act("p4", 1, x, kind)))
+    expected = pdo.act("p4", 1, still, kind)
+    return np.linalg.norm(moved - expected) / np.linalg.norm(expected)
+
+
+# pool, window, stride, padding: a size that is not exact, and the next that are
+EXACT = [
+    ("max", 2, 2, "VALID", 5, (4, 6)),
+    ("max", 3, 2, "SAME", 6, (5, 7)),
+    ("avg", 3, 3, "VALID", 7, (6, 9)),
+    ("blur", 6, 2, "SAME", 5, (4, 6)),
+    ("blur", 5, 2, "SAME", 6, (5, 7)),
+]
+
+
+@pytest.mark.parametrize("kind", ["image", "field"])
+@pytest.mark.parametrize(("name", "window", "stride", "padding", "bad", "good"), EXACT)
+def test_quarter_turns_are_exact_at_the_documented_sizes(
+    name, window, stride, padding, bad, good, kind
+):
+    pool = jax.jit(lambda x: POOLS[name][0](x, window, stride, padding, kind=kind))
+    for n in good:
+        assert turning_error(pool, n, kind) < 1e-14  # and no warning, which would be an error
+    with pytest.warns(pdo.EquivarianceWarning) as caught:
+        error = turning_error(pool, bad, kind)
+    assert error > 0.1
+    (message,) = (str(w.message) for w in caught)  # two calls, two axes, one warning
+    assert message.startswith(f"{name}_pool: a window of {window} with stride {stride}")
+    assert message.endswith(f"exact: {', '.join(map(str, good))}.")
+    said = jax.jit(lambda x: POOLS[name][0](x, window, stride, padding, kind=kind))
+    turning_error(said, bad, kind)  # traced again, and not said again
+
+
+def test_blur_pool_halves_even_sizes_and_odd_sizes():
+    for n in (6, 8, 28):
+        x = jnp.zeros((n, n, 1))
+        assert jax.eval_shape(pdo.nn.blur_pool, x).shape == (n // 2, n // 2, 1)
+        odd = jax.eval_shape(lambda x: pdo.nn.blur_pool(x, 5), jnp.zeros((n + 1, n + 1, 1)))
+        assert odd.shape == ((n + 2) // 2,) * 2 + (1,)
+
+
+def test_flaxs_bare_pool_pools_the_group_axis():
+    # The negative control: what a user gets who calls Flax's pool on a field as on an image.
+    x = jnp.asarray(normal(2, 6, 6, 4, 3))
+    ours = pdo.nn.max_pool(x, 2, 2)
+    assert ours.shape == (2, 3, 3, 4, 3)
+    bare = nnx.max_pool(x, (2, 2), (2, 2))
+    assert bare.shape == (2, 6, 3, 2, 3)  # W and G are gone by half, H is whole
+    np.testing.assert_array_equal(ours, nnx.max_pool(x, (2, 2, 1), (2, 2, 1)))
+
+
+def test_the_group_axis_is_untouched():
+    # Each element of the group on its own: a pool that mixed them would see the other elements.
+    x = normal(1, 6, 6, 4, 1)
+    for pool, _, _ in POOLS.values():
+        whole = pool(x, 2, 2, "VALID")
+        for g in range(4):
+            alone = np.where(np.arange(4)[:, None] == g, x, 0)
+            np.testing.assert_array_equal(pool(alone, 2, 2, "VALID")[..., g, :], whole[..., g, :])
+
+
+# ---------------------------------------------------------------- over the group
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5, 5, 8, 2), (2, 3, 5, 5, 1, 2)], ids=str)
+def test_group_pools(shape):
+    x = normal(*shape)
+    np.testing.assert_array_equal(pdo.nn.group_pool(x), x.max(axis=-2))
+    np.testing.assert_array_equal(pdo.nn.group_pool(x, "max"), x.max(axis=-2))
+    np.testing.assert_allclose(
+        pdo.nn.group_pool(x, "mean"), x.mean(axis=-2), rtol=1e-12, atol=1e-15
+    )
+    norms = [[math.hypot(*row) for row in matrix.T] for matrix in x.reshape(-1, *shape[-2:])]
+    expected = np.reshape(norms, (*shape[:-2], shape[-1]))
+    np.testing.assert_allclose(pdo.nn.group_pool(x, "norm"), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["max", "mean", "norm"])
+@pytest.mark.parametrize("group", ["p4", "p3m", "p8"])
+def test_group_pools_ignore_the_order_of_elements(kind, group):
+    group = pdo.group(group)
+    x = normal(5, group.order, 2)
+    pooled = pdo.nn.group_pool(x, kind)
+    for g in range(group.order):
+        shuffled = x[:, group.product[g]]
+        np.testing.assert_allclose(pdo.nn.group_pool(shuffled, kind), pooled, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["max", "mean", "norm"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_group_pools_keep_the_dtype(kind, dtype):
+    assert pdo.nn.group_pool(jnp.ones((3, 4, 2), dtype), kind).dtype == jnp.dtype(dtype)
+
+
+def test_the_gradient_of_the_norm_at_zero_is_zero():
+    def total(x):
+        return jnp.sum(pdo.nn.group_pool(x, "norm"))
+
+    x = normal(3, 4, 2)
+    x[1] = 0
+    gradient = jax.grad(total)(jnp.asarray(x))
+    expected = x / np.where((x == 0).all(1), 1, np.sqrt((x**2).sum(axis=1)))[:, None]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+    np.testing.assert_array_equal(gradient[1], 0)
+    np.testing.assert_array_equal(jax.jvp(total, (jnp.zeros((4, 2)),), (jnp.ones((4, 2)),))[1], 0)
+    second = jax.jacfwd(jax.grad(total))(jnp.zeros((4, 2)))
+    assert np.all(np.isfinite(second))
+
+
+@pytest.mark.parametrize("kind", ["max", "mean", "norm"])
+def test_gradients_of_group_pools_agree_with_finite_differences(kind):
+    check_grads(
+        lambda x: pdo.nn.group_pool(x, kind),
+        (normal(2, 3, 2),), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-5,
+    )  # fmt: skip
+
+
+def test_max_and_mean_and_norm_differ():
+    pooled = [np.asarray(pdo.nn.group_pool(normal(4, 3), kind)) for kind in ("max", "mean", "norm")]
+    for a, b in itertools.combinations(pooled, 2):
+        assert not np.allclose(a, b)
