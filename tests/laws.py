@@ -1,0 +1,382 @@
+"""What every layer must satisfy, and the one list of layers, groups and dtypes that it runs over.
+
+A new layer is one more `Case` in `CASES`; `test_laws.py` then holds it to every law of this file.
+The oracle of equivariance is `move`, NumPy index arithmetic that shares no code with the library.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import pdo_jax as pdo
+from pdo_jax.models import MnistRot
+
+# Neighbours differ in kind, since the sizes of a case are paired with groups in this order.
+GROUPS = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
+DTYPES = ("bfloat16", "float32", "float64")
+
+# The largest relative error of an exact law, in the units of the largest output.
+ROUNDING = {"bfloat16": 4e-2, "float32": 1e-5, "float64": 1e-12}
+
+ANY = ((5, 5), (4, 4), (2, 7), (1, 1))  # odd, even, not square and below the kernel, one pixel
+FEW = ((4, 5), (1, 2))  # for layers that share all but a detail with another one
+ODD = ((5, 5), (3, 7), (1, 1))  # 1 mod 2: exact for one odd window with stride 2
+THIRD = ((7, 7), (4, 10), (1, 1))  # 1 mod 3
+EVEN = ((6, 6), (4, 8), (2, 2))
+
+
+class Case(NamedTuple):
+    """A layer or a function, and where which laws hold.
+
+    Attributes:
+        name: the test's id.
+        make: `make(group, dtype)`: an `nnx.Module` or a function that maps arrays to arrays.
+        input: "image" or "field".
+        output: how the group acts on the output; None where the function is not equivariant, which
+            is tested as well.
+        sizes: pairs (H, W) at which quarter turns and mirrors are exact.
+        channels: of the input.
+        groups: the groups it is tested with.
+        leads: the numbers of leading axes that it takes.
+        bad_sizes: pairs (H, W) at which it must warn, and must not be exact.
+        order: the number of derivatives that exist.
+    """
+
+    name: str
+    make: Callable[[str, str], Callable]
+    input: str = "field"
+    output: str | None = "field"
+    sizes: tuple[tuple[int, int], ...] = ANY
+    channels: int = 2
+    groups: tuple[str, ...] = GROUPS
+    leads: tuple[int, ...] = (0, 1, 3)
+    bad_sizes: tuple[tuple[int, int], ...] = ()
+    order: int = 2
+
+
+def layer(cls: Any, *features: int, **options: Any) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a layer with random parameters, all of them (biases too) unlike zero."""
+
+    def normal(key, shape, dtype):
+        draws = np.random.default_rng(len(shape)).normal(size=shape) / np.sqrt(shape[0])
+        return jnp.asarray(draws, dtype)
+
+    def make(group: str, dtype: str) -> nnx.Module:
+        precise = "float32" if dtype == "bfloat16" else dtype  # half precision computes, no more
+        inits = dict(kernel_init=normal, bias_init=normal, dtype=dtype, param_dtype=precise)
+        return cls(*features, group, **inits, **options, rngs=nnx.Rngs(0))
+
+    return make
+
+
+def function(fn: Callable, *args: Any, **options: Any) -> Callable[[str, str], Callable]:
+    """Return what makes a function that depends neither on the group nor on the dtype."""
+    return lambda group, dtype: lambda x: fn(x, *args, **options)
+
+
+def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
+    """Return what makes the network for rotated MNIST, with two fields a layer, not seven."""
+
+    def make(group: str, dtype: str) -> nnx.Module:
+        return MnistRot(
+            (2,) * 6,
+            invariant=invariant,
+            group=group,
+            num_classes=3,
+            in_features=1,
+            orientation=np.pi / 8,
+            dropout_rate=0.2,
+            dtype=dtype,
+            rngs=nnx.Rngs(0),
+        )
+
+    return make
+
+
+NET = dict(input="image", channels=1, groups=("p4", "p1m"), leads=(1,), order=1)
+STEP = dict(bad_sizes=((6, 6),))
+POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
+
+CASES = (
+    Case("lift", layer(pdo.nn.PDOLift, 2, 3), input="image"),
+    Case("lift-turned", layer(pdo.nn.PDOLift, 2, 1, orientation=0.3), "image", sizes=FEW),
+    Case("lift-total", layer(pdo.nn.PDOLift, 2, 3, operators="total"), "image", sizes=FEW),
+    Case("lift-circular", layer(pdo.nn.PDOLift, 2, 1, padding="CIRCULAR"), "image", sizes=FEW),
+    Case("lift-stride-2", layer(pdo.nn.PDOLift, 2, 3, strides=2), "image", sizes=ODD, **STEP),
+    Case("lift-groups", layer(pdo.nn.PDOLift, 4, 6, feature_group_count=2), "image", sizes=FEW,
+         channels=4),
+    Case("conv", layer(pdo.nn.PDOConv, 2, 3)),
+    Case("conv-turned", layer(pdo.nn.PDOConv, 2, 1, orientation=np.pi / 8), sizes=FEW),
+    Case("conv-accuracy-4", layer(pdo.nn.PDOConv, 2, 1, accuracy=4), sizes=FEW),
+    Case("conv-stride-2", layer(pdo.nn.PDOConv, 2, 3, strides=2), sizes=ODD, **STEP),
+    Case("conv-stride-3", layer(pdo.nn.PDOConv, 2, 3, strides=3), sizes=THIRD, **STEP),
+    Case("conv-dilated", layer(pdo.nn.PDOConv, 2, 3, kernel_dilation=2), sizes=FEW),
+    Case("conv-groups", layer(pdo.nn.PDOConv, 4, 2, feature_group_count=2), sizes=FEW, channels=4),
+    Case("transpose-2", layer(pdo.nn.PDOConvTranspose, 2, 3, strides=2)),
+    Case("transpose-3", layer(pdo.nn.PDOConvTranspose, 2, 1, strides=3, padding="VALID"),
+         sizes=FEW),
+    Case("pointwise", layer(pdo.nn.PointwiseConv, 2, 3)),
+    Case("pointwise-2", layer(pdo.nn.PointwiseConv, 2, 3, strides=2), sizes=ODD, **STEP),
+    Case("max-pool", function(pdo.nn.max_pool, 2, 2, kind="field"), order=1, **POOL),
+    Case("max-pool-image", function(pdo.nn.max_pool, 3, kind="image", padding="SAME"), "image",
+         "image", order=1),
+    Case("avg-pool", function(pdo.nn.avg_pool, 2, 2, kind="field"), **POOL),
+    Case("blur-pool", function(pdo.nn.blur_pool, kind="field"), **POOL),
+    Case("group-max", function(pdo.nn.group_pool, "max"), output="image"),
+    Case("group-mean", function(pdo.nn.group_pool, "mean"), output="image"),
+    Case("group-norm", function(pdo.nn.group_pool, "norm"), output="image"),
+    Case("mnist-rot", network(invariant=False), output=None, sizes=((28, 28),), **NET),
+    Case("mnist-rot-invariant", network(invariant=True), output="invariant",
+         sizes=((22, 22), (24, 22)), bad_sizes=((23, 23),), **NET),
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------- the parts
+
+
+def sample(case: Case, group: str, dtype: str, size: tuple[int, int], lead=(), seed=0) -> jax.Array:
+    """Return normal noise of the shape that a case takes."""
+    copies = (pdo.group(group).order,) if case.input == "field" else ()
+    draws = np.random.default_rng(seed).normal(size=(*lead, *size, *copies, case.channels))
+    return jnp.asarray(draws, dtype)
+
+
+def pure(case: Case, group: str, dtype: str) -> tuple[Callable, Any]:
+    """Return a case as `(apply, params)` with `y = apply(params, x)`, for evaluation."""
+    made = case.make(group, dtype)
+    if not isinstance(made, nnx.Module):
+        return lambda params, x: made(x), nnx.State({})
+    made.eval()
+    graphdef, params, rest = nnx.split(made, nnx.Param, ...)
+    return lambda params, x: nnx.merge(graphdef, params, rest)(x), params
+
+
+def move(x: Any, group: pdo.Group, element: int, kind: str) -> np.ndarray:
+    """Move an array by an element that permutes the pixels, with index arithmetic alone.
+
+    Every pixel of the output looks up where it came from: position A^-1 p, measured in half pixels
+    from the centre; the group axis looks up g^-1 h by comparing matrices.
+    """
+    x = np.asarray(x)
+    if kind == "invariant":
+        return x
+    matrix, ndim = group.matrices[element], group.ndim
+    axes = np.eye(ndim)[::-1] * np.array([1, -1, 1][:ndim])  # (x, y, z) -> (z, -y, x), the array's
+    turn = np.rint(axes @ matrix @ axes.T).astype(int)
+    lead = x.ndim - ndim - (2 if kind == "field" else 1)
+    shape = np.array(x.shape[lead : lead + ndim])
+    new_shape = np.abs(turn) @ shape
+    p = np.stack(np.meshgrid(*(2 * np.arange(n) - (n - 1) for n in new_shape), indexing="ij"), -1)
+    source = (p @ turn + shape - 1) // 2
+    y = x[(slice(None),) * lead + tuple(np.moveaxis(source, -1, 0))]
+    if kind == "field":
+        differences = matrix.T @ group.matrices - group.matrices[:, None]  # [h', h]: g^-1 h - h'
+        y = y[..., np.argmin(np.sum(differences**2, axis=(2, 3)), axis=0), :]
+    return y
+
+
+def distance(a: Any, b: Any) -> float:
+    """Return max |a - b| / max |b|, in float64."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape, f"{a.shape} against {b.shape}"
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
+
+
+def equivariance(apply: Callable, x: Any, group: str, input_kind: str, output: str) -> float:
+    """Return the largest `distance` of f(L_g x) from L_g f(x) over the elements on the grid.
+
+    `x` has no leading axes; the moved copies become one.
+    """
+    G = pdo.group(group)
+    turns = [g for g in range(G.order) if np.allclose(G.matrices[g], np.rint(G.matrices[g]))]
+    moved = {g: move(x, G, g, input_kind) for g in turns}
+    outputs = {}
+    for shape in {m.shape for m in moved.values()}:
+        members = [g for g in turns if moved[g].shape == shape]
+        batch = np.asarray(apply(jnp.stack([moved[g] for g in members])))
+        outputs |= dict(zip(members, batch, strict=True))
+    return max(distance(outputs[g], move(outputs[0], G, g, output)) for g in turns)
+
+
+# Every event of JAX's tracing and compilation since this file was imported.
+_COMPILED: collections.Counter = collections.Counter()
+
+
+def _listen(event: str, duration: float, **_: Any) -> None:
+    _COMPILED[event] += event.startswith("/jax/core/compile/")
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+def compilations() -> int:
+    """Return how often JAX has traced, lowered or compiled anything so far."""
+    return _COMPILED.total()
+
+
+# -------------------------------------------------------------------------------------- the laws
+
+
+def check_equivariant(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+    """Quarter turns and mirrors of the input are those of the output, to rounding."""
+    apply, params = pure(case, group, dtype)
+    x = sample(case, group, dtype, size)
+    error = equivariance(
+        jax.jit(partial(apply, params)), x, group, case.input, case.output or "invariant"
+    )
+    if case.output is None:
+        assert error > 1e-3, f"{case.name} is equivariant ({error}): say so in CASES"
+    else:
+        assert error <= ROUNDING[dtype], error
+
+
+def check_dtype(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+    """The output has the dtype of the input, and the value that float64 gives, to rounding."""
+    apply, params = pure(case, group, dtype)
+    x = sample(case, group, dtype, size, (1,))
+    y = apply(params, x)
+    assert y.dtype == x.dtype
+    precise, params = pure(case, group, "float64")
+    assert distance(y, precise(params, x.astype(jnp.float64))) <= 2 * ROUNDING[dtype]
+
+
+def check_jit(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+    """Compiled and eager calls agree, and a second call compiles nothing.
+
+    Not even the call of another layer that was built from the same arguments.
+    """
+    made, again = case.make(group, dtype), case.make(group, dtype)
+    first, second = (sample(case, group, dtype, size, (2,), seed) for seed in (0, 1))
+    if isinstance(made, nnx.Module):
+        made.eval(), again.eval()
+        compiled = nnx.jit(lambda model, x: model(x))
+    else:
+        jitted = jax.jit(made)
+        compiled = lambda _, x: jitted(x)  # noqa: E731
+
+    before = compilations()
+    y, z = made(first), compiled(made, first)
+    assert compilations() > before, "nothing was compiled at all: the counter is broken"
+    assert distance(z, y) <= ROUNDING[dtype]
+
+    before = compilations()
+    assert np.any(np.asarray(made(second)) != np.asarray(y))
+    compiled(made, second)
+    compiled(again, second)
+    assert compilations() == before
+
+
+def check_gradients(case: Case, group: str, size: tuple[int, int]) -> None:
+    """First and second derivatives, forward and reverse, are finite differences and adjoint.
+
+    One compiled function returns them all, and is called again at the neighbouring points.
+    """
+    apply, params = pure(case, group, "float64")
+    x = sample(case, group, "float64", size, (1,))
+    # Maxima have no derivative at ties: all values differ by far more than the step.
+    point = params, (jnp.argsort(jnp.argsort(x.ravel())) / x.size - 0.5).reshape(x.shape)
+    leaves, structure = jax.tree.flatten(point)
+    rng = np.random.default_rng(0)
+    along = jax.tree.unflatten(structure, [jnp.asarray(rng.normal(size=p.shape)) for p in leaves])
+    weights = jnp.asarray(rng.normal(size=jax.eval_shape(apply, *point).shape))
+
+    def loss(point):
+        return jnp.vdot(weights, apply(*point) ** 2)
+
+    @jax.jit
+    def derivatives(point):
+        y, tangent = jax.jvp(lambda p: apply(*p), (point,), (along,))
+        if case.order == 1:
+            return y, tangent, jax.grad(loss)(point), None, None
+        gradient, forward = jax.jvp(jax.grad(loss), (point,), (along,))
+        reverse = jax.grad(lambda p: inner(jax.grad(loss)(p), along))(point)
+        return y, tangent, gradient, forward, reverse
+
+    def inner(a, b):
+        return sum(map(jnp.vdot, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+    step = 1e-6
+    there = derivatives(jax.tree.map(lambda p, d: p + step * d, point, along))
+    back = derivatives(jax.tree.map(lambda p, d: p - step * d, point, along))
+    y, tangent, gradient, forward, reverse = derivatives(point)
+    slack = 1e-6 if case.leads != (1,) else 1e-3  # a deep network has a kink nearby
+    assert distance(tangent, (there[0] - back[0]) / (2 * step)) <= slack
+    assert distance(inner(gradient, along), jnp.vdot(weights, 2 * y * tangent)) <= 1e-9
+    if case.order == 2:
+        for turned in (forward, reverse):
+            for exact, plus, minus in zip(
+                *map(jax.tree.leaves, (turned, there[2], back[2])), strict=True
+            ):
+                assert distance(exact, (plus - minus) / (2 * step)) <= slack
+
+
+def check_vmap(case: Case, group: str, size: tuple[int, int]) -> None:
+    """Mapping over inputs and over parameters gives what a loop gives."""
+    apply, params = pure(case, group, "float64")
+    apply = jax.jit(apply)
+    xs = jnp.stack([sample(case, group, "float64", size, (1,), seed) for seed in range(2)])
+    many = jax.tree.map(lambda p: jnp.stack([p, 1.5 * p**2]), params)
+    single = [jax.tree.map(lambda p, i=i: p[i], many) for i in range(2)]
+    loop = np.array([[apply(p, x) for x in xs] for p in single])
+    inner = jax.vmap(apply, (None, 0))
+    slack = 1e-12 if case.leads != (1,) else 1e-10  # a deep network divides rounding by variances
+    assert distance(jax.jit(inner)(params, xs), loop[0]) <= slack
+    if jax.tree.leaves(params):
+        assert distance(jax.jit(jax.vmap(inner, (0, None)))(many, xs), loop) <= slack
+        assert distance(loop[1], loop[0]) > 1e-3  # the two sets of parameters do differ
+
+
+def check_leading_axes(case: Case, group: str, size: tuple[int, int]) -> None:
+    """Any number of leading axes gives what one leading axis gives, and none mixes examples."""
+    apply, params = pure(case, group, "float64")
+    x = sample(case, group, "float64", size, (2, 1, 2))
+    flat = x.reshape(4, *x.shape[3:])
+    apply = jax.jit(apply)
+    y = np.asarray(apply(params, flat))
+    assert distance(np.concatenate([apply(params, one[None]) for one in flat]), y) <= 1e-12
+    if 0 in case.leads:
+        assert distance(apply(params, flat[3]), y[3]) <= 1e-12
+    if 3 in case.leads:
+        assert distance(apply(params, x), y.reshape(2, 1, 2, *y.shape[1:])) <= 1e-12
+
+
+def check_pickle(case: Case, group: str, size: tuple[int, int]) -> None:
+    """A module's structure and state survive pickling: equal structure, the same output."""
+    made = case.make(group, "float64")
+    if not isinstance(made, nnx.Module):
+        return
+    made.eval()
+    graphdef, state = nnx.split(made)
+    copied, values = pickle.loads(pickle.dumps((graphdef, state)))
+    assert copied == graphdef and hash(copied) == hash(graphdef)
+    x = sample(case, group, "float64", size, (1,))
+    np.testing.assert_array_equal(nnx.merge(copied, values)(x), made(x))
+
+
+def check_tree(case: Case, group: str, size: tuple[int, int]) -> None:
+    """Training and evaluation have the same parameters and state, before and after a call."""
+    made = case.make(group, "float32")
+    if not isinstance(made, nnx.Module):
+        return
+    x = sample(case, group, "float32", size, (2,))
+
+    def tree() -> dict:
+        leaves = nnx.to_flat_state(nnx.state(made))
+        return {path: (type(leaf), jnp.shape(leaf[...]), leaf[...].dtype) for path, leaf in leaves}
+
+    before = tree()
+    assert before
+    for mode in (made.train, made.eval):
+        mode()
+        assert tree() == before
+        made(x)
+        assert tree() == before
