@@ -83,6 +83,12 @@ class FilterBasis:
         mesh = _check.real("mesh", mesh)
         if mesh <= 0:
             raise ValueError(f"mesh (={mesh}) must be above 0; pass the distance of two pixels.")
+        coefficients = np.asarray(coefficients)
+        if coefficients.shape[:1] != (self.num_operators,):
+            raise ValueError(
+                f"coefficients has shape {coefficients.shape}, but ({self.num_operators}, ...) is "
+                "needed; pass one coefficient for each of the basis's monomials."
+            )
         degrees = np.array([sum(m) for m in self.monomials])
         return np.tensordot((mesh**-degrees)[:, None] * self.synthesis, coefficients, axes=(0, 0))
 

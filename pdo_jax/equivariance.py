@@ -213,6 +213,13 @@ def convergence_errors(
     size = _check.integer("size", size, 1)
     if size % 2 == 0:
         raise ValueError(f"size (={size}) must be odd, to have a centre; pass {size + 1}.")
+    points = _check.integer("points", points, 1)
+    channels = _check.integer("channels", channels, 1)
+    for mesh in meshes:
+        if _check.real("meshes", mesh) <= 0:
+            raise ValueError(
+                f"meshes (={tuple(meshes)}) must be above 0; pass distances of two pixels."
+            )
     rng = np.random.default_rng(seed)
     centres = rng.uniform(-3, 3, (points, group.ndim))
     if signal is None:
@@ -285,6 +292,11 @@ def convergence_order(
         raise ValueError(
             f"group (={group.name}) permutes the pixels with every element, so that there is no "
             "error to measure; pass a group such as 'p8'."
+        )
+    if len(set(meshes)) < 2:
+        raise ValueError(
+            f"meshes (={tuple(meshes)}) must hold two different numbers at least, to have a slope; "
+            "pass e.g. (0.2, 0.1, 0.05)."
         )
     errors = convergence_errors(fn, group, meshes=meshes, **options)[:, ~group.on_grid]
     return float(np.polyfit(np.log(meshes), np.log(np.sqrt(np.mean(errors**2, axis=1))), 1)[0])
