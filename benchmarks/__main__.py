@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import tyro
@@ -69,7 +68,7 @@ def record(
     name: str, config: Options, report: Report, arguments: Sequence[str], seconds: float
 ) -> Result:
     """Return the record: a list over the cases for each quantity, and the headline numbers."""
-    timings = [v for case in report.cases for v in case.values() if isinstance(v, Timing)]
+    timings = [timing for case in report.cases for timing in case["times"].values()]
     return Result.of(
         name,
         command=shlex.join(["python", "-m", "benchmarks", *arguments]),
@@ -85,12 +84,13 @@ def table(report: Report) -> list[str]:
     """Return a report as lines to read: what every case is, its times, its ratios."""
     lines = []
     for case in report.cases:
-        lines += ["", ", ".join(f"{k} {v}" for k, v in case.items() if not isinstance(v, Spread))]
-        lines += [f"  {k:38s}{_describe(v)}" for k, v in case.items() if isinstance(v, Spread)]
+        words = (f"{key} {value}" for key, value in case.items() if not isinstance(value, dict))
+        lines += ["", ", ".join(words)]
+        lines += [f"  {k:38s}{_describe(v)}" for k, v in (case["times"] | case["ratios"]).items()]
     return [*lines, "", *(f"{key:48s}{value:10.4g}" for key, value in report.metrics.items())]
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Spread) -> str:
     if not isinstance(value, Timing):
         return f"{value.median:10.3f}     ({value.lower:.3f} to {value.upper:.3f})"
     ms = [f"{1e3 * t:.3f}" for t in (value.median, value.lower, value.upper)]

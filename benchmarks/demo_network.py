@@ -1,14 +1,14 @@
-"""Small classifiers: images per second in training and inference, against a plain CNN.
+"""Small classifiers: images per second in training and inference, against plain CNNs.
 
-A training step is forward, backward, Adam and the running statistics, in one compiled program.
-Inference is the forward pass in evaluation mode.
+Each family has one image size and ends with a plain CNN of as many parameters, with which the
+others are compared. A training step is forward, backward, Adam and the running statistics, in one
+compiled program; inference is the forward pass in evaluation mode.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -18,14 +18,16 @@ from flax import nnx
 
 import pdo_jax as pdo
 from benchmarks import entry, timing
+from experiments import rotated_digits
+from experiments.networks import count_parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(entry.Options):
     """Training and inference of small classifiers against a plain CNN with as many parameters."""
 
-    networks: tuple[str, ...] = ("mnist_rot", "mnist_rot invariant", "plain")
-    """Names in NETWORKS; the last one is what the others are compared with."""
+    families: tuple[Literal["rotated_digits", "mnist_rot"], ...] = ("rotated_digits", "mnist_rot")
+    """The networks of the demo, and those for rotated MNIST."""
     modes: tuple[Literal["training", "inference"], ...] = ("training", "inference")
     """What is measured."""
     batch: int = 32
@@ -52,40 +54,55 @@ class PlainCNN(nnx.Module):
         return self.head(x).reshape(len(x), -1)
 
 
-NETWORKS: dict[str, Callable[..., nnx.Module]] = {
-    "mnist_rot": pdo.models.mnist_rot,
-    "mnist_rot invariant": partial(pdo.models.mnist_rot, invariant=True),
-    "plain": PlainCNN,
+def mnist_rot(seed: int) -> dict[str, nnx.Module]:
+    """Return the networks for rotated MNIST, and the plain one."""
+    return {
+        "mnist_rot": pdo.models.mnist_rot(rngs=nnx.Rngs(seed)),
+        "mnist_rot invariant": pdo.models.mnist_rot(invariant=True, rngs=nnx.Rngs(seed)),
+        "plain CNN": PlainCNN(rngs=nnx.Rngs(seed)),
+    }
+
+
+def demo(seed: int) -> dict[str, Any]:
+    """Return the networks of `python -m experiments.rotated_digits`."""
+    return rotated_digits.build(rotated_digits.Config(), seed)
+
+
+# The side of the images, and the networks by name for a seed; the last one is the plain CNN.
+FAMILIES: dict[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
+    "rotated_digits": (24, demo),
+    "mnist_rot": (28, mnist_rot),
 }
 
 
 def run(config: Config) -> entry.Report:
-    """Measure training, then inference, each with all networks in turns."""
-    unknown = sorted(set(config.networks) - set(NETWORKS))
-    if unknown:
-        raise ValueError(f"networks (={unknown}) must be among {list(NETWORKS)}; pass one of them.")
-    models = {name: NETWORKS[name](rngs=nnx.Rngs(config.seed)) for name in config.networks}
-    (images,) = entry.normal(config.seed, "float32", (config.batch, 28, 28, 1))
-    labels = jnp.arange(config.batch) % 10
-
+    """Measure every family in every mode, its networks in turns."""
     report = entry.Report()
-    for name, model in models.items():
-        report.metrics[f"parameters, {name}"] = count(model)
-    for mode in config.modes:
-        prepare = {"training": training, "inference": inference}[mode]
-        programs = {name: prepare(model, images, labels) for name, model in models.items()}
-        times = timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
-        reference = config.networks[-1]
-        ratios = {
-            f"{name} / {reference}": timing.ratio(times[name], times[reference])
-            for name in config.networks[:-1]
-        }
-        report.cases.append({"mode": mode, **times, **ratios})
-        for name, time in times.items():
-            report.metrics[f"images/s, {mode}, {name}"] = config.batch / time.median
-        for name, ratio in ratios.items():
-            report.metrics[f"time {name}, {mode}"] = ratio.median
+    for family in config.families:
+        pixels, build = FAMILIES[family]
+        models = build(config.seed)
+        (images,) = entry.normal(config.seed, "float32", (config.batch, pixels, pixels, 1))
+        for name, model in models.items():
+            report.metrics[f"{family}, {name}, parameters"] = count_parameters(model)
+        for mode in config.modes:
+            times = measure(config, mode, models, images)
+            *others, plain = models
+            ratios = {f"{n} / {plain}": timing.ratio(times[n], times[plain]) for n in others}
+            report.cases.append({"family": family, "mode": mode, "times": times, "ratios": ratios})
+            for name, time in times.items():
+                speed = config.batch / time.median
+                report.metrics[f"{family}, {name}, {mode}, images/s"] = speed
     return report
+
+
+def measure(
+    config: Config, mode: str, models: dict[str, Any], images: jax.Array
+) -> dict[str, timing.Timing]:
+    """Return the times of one step, or one forward pass, of every network."""
+    prepare = {"training": training, "inference": inference}[mode]
+    labels = jnp.arange(config.batch) % 10
+    programs = {name: prepare(model, images, labels) for name, model in models.items()}
+    return timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
 
 
 def training(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing.Program:
@@ -115,8 +132,3 @@ def inference(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing
     model.eval()
     definition, state = nnx.split(model)
     return timing.prepare(lambda state, x: nnx.merge(definition, state)(x), state, images)  # pyright: ignore
-
-
-def count(model: nnx.Module) -> int:
-    """Return the number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))

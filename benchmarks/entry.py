@@ -36,7 +36,13 @@ class Options:
 
 @dataclasses.dataclass
 class Report:
-    """The cases that were measured, and the few numbers that matter."""
+    """What was measured.
+
+    Attributes:
+        cases: what each case is, then its "times" (a `Timing` by program) and "ratios" (a `Spread`
+            by name).
+        metrics: the few numbers that matter.
+    """
 
     cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)

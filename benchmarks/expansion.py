@@ -43,15 +43,17 @@ def run(config: Config) -> entry.Report:
     report = entry.Report()
     for group in config.groups:
         for fields in config.fields:
-            case = measure(config, pdo.filter_basis(group), fields)
-            report.cases.append({"group": group, "fields": fields, **case})
-            for key in ("isolated", "isolated naive", "in context", "in context naive"):
-                report.metrics[f"{key}, {group}, {fields} fields"] = case[key].median
+            times = measure(config, pdo.filter_basis(group), fields)
+            ratios = compare(times)
+            case = {"group": group, "fields": fields, "times": times, "ratios": ratios}
+            report.cases.append(case)
+            for key, value in ratios.items():
+                report.metrics[f"{key}, {group}, {fields} fields"] = value.median
     return report
 
 
-def measure(config: Config, basis: pdo.FilterBasis, fields: int) -> dict[str, Any]:
-    """Return the times of one case, and what the expansion adds to the convolution."""
+def measure(config: Config, basis: pdo.FilterBasis, fields: int) -> dict[str, timing.Timing]:
+    """Return the times of one case."""
     order, pixels = basis.group.order, config.pixels
     x, weights, cotangent = entry.normal(
         config.seed,
@@ -74,10 +76,13 @@ def measure(config: Config, basis: pdo.FilterBasis, fields: int) -> dict[str, An
             gradient(lambda x, w: convolve(x, naive(w))), x, weights
         ),
     }
-    times = timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
+    return timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
+
+
+def compare(times: dict[str, timing.Timing]) -> dict[str, timing.Spread]:
+    """Return what the expansion costs, as a share of the convolution."""
     base = times["convolution"]
     return {
-        **times,
         "isolated": timing.ratio(times["expansion"], base),
         "isolated naive": timing.ratio(times["expansion naive"], base),
         "in context": timing.excess(times["group_conv"], base),

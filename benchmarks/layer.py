@@ -44,15 +44,22 @@ def run(config: Config) -> entry.Report:
     report = entry.Report()
     for fields, pixels in config.cases:
         times = measure(config, fields, pixels)
-        report.cases.append({"fields": fields, "pixels": pixels, **times})
-        for key in ("forward", "forward + backward"):
-            ratio = report.cases[-1][f"PDOConv / lax.conv, {key}"].median
-            report.metrics[f"PDOConv / lax.conv, {key}, {fields} fields"] = ratio
+        ratios = {
+            f"{name} / lax.conv, {key}": timing.ratio(
+                times[f"{name}, {key}"], times[f"lax.conv, {key}"]
+            )
+            for key in ("forward", "forward + backward")
+            for name in ("PDOConv", "nnx.Conv")
+        }
+        case = {"fields": fields, "pixels": pixels, "times": times, "ratios": ratios}
+        report.cases.append(case)
+        for key, value in ratios.items():
+            report.metrics[f"{key}, {fields} fields, {pixels} pixels"] = value.median
     return report
 
 
-def measure(config: Config, fields: int, pixels: int) -> dict[str, Any]:
-    """Return the times of one case and their ratios to the convolution with a ready kernel."""
+def measure(config: Config, fields: int, pixels: int) -> dict[str, timing.Timing]:
+    """Return the times of one case."""
     dtype, precision = jnp.dtype(config.dtype), lax.Precision(config.precision)
     options: dict[str, Any] = dict(use_bias=False, dtype=dtype, param_dtype=dtype)
     options |= dict(precision=precision, rngs=nnx.Rngs(config.seed))
@@ -75,17 +82,14 @@ def measure(config: Config, fields: int, pixels: int) -> dict[str, Any]:
         "lax.conv": (convolve, pdo.group_kernel(ours.kernel[...], ours.basis), x),
         "nnx.Conv": (*split(flax), x),
     }
-    times, ratios = {}, {}
+    times = {}
     for key, transform in (("forward", forward), ("forward + backward", backward)):
         programs = {
             f"{name}, {key}": timing.prepare(transform(function), weights, x)
             for name, (function, weights, x) in layers.items()
         }
         times |= timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
-        for name in ("PDOConv", "nnx.Conv"):
-            ratio = timing.ratio(times[f"{name}, {key}"], times[f"lax.conv, {key}"])
-            ratios[f"{name} / lax.conv, {key}"] = ratio
-    return times | ratios
+    return times
 
 
 def split(layer: nnx.Module) -> tuple[Callable[..., jax.Array], Any]:

@@ -19,7 +19,7 @@ SCHEMA = {field.name for field in dataclasses.fields(Result)}
 TINY = {
     "expansion": "--groups p4 --fields 1 2 --pixels 4 --batch 1",
     "layer": "--group p4 --cases 1 4 2 3 --batch 1",
-    "demo_network": "--networks plain --modes inference --batch 1",
+    "demo_network": "--families rotated_digits --modes inference --batch 1",
 }
 
 
@@ -38,14 +38,15 @@ def test_entry_writes_a_record(name, tmp_path, capsys):
     assert record["seeds"] == [0]
     assert record["config"]["repeats"] == 2
     assert record["metrics"] and record["seconds"]["compile"] < record["seconds"]["total"]
-    lengths = {len(column) for column in record["curve"].values()}
-    assert lengths == {1 if name == "demo_network" else 2}
-    timings = [c for column in record["curve"].values() for c in column if "samples" in str(c)]
-    assert timings
-    for timing in timings:
-        assert len(timing["samples"]) == 2
-        assert timing["lower"] <= timing["median"] <= timing["upper"]
-        assert {"compile_seconds", "temporary_bytes", "flops"} < set(timing)
+    cases = 1 if name == "demo_network" else 2
+    assert {len(column) for column in record["curve"].values()} == {cases}
+    for times, ratios in zip(record["curve"]["times"], record["curve"]["ratios"], strict=True):
+        assert len(times) > 1 and ratios
+        for timing in times.values():
+            assert len(timing["samples"]) == 2
+            assert {"compile_seconds", "temporary_bytes", "flops"} < set(timing)
+        for numbers in (*times.values(), *ratios.values()):
+            assert numbers["lower"] <= numbers["median"] <= numbers["upper"]
     printed = capsys.readouterr().out
     assert all(key in printed for key in record["metrics"])
 
