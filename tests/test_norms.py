@@ -51,10 +51,13 @@ def apply(call, given, x):
 
 
 def worst_error(call, given):
-    """Relative error of f(L_g x) against L_g f(x), the worst over the group."""
+    """Relative error of f(L_g x) against L_g f(x) for a quarter turn and a mirror.
+
+    Every other element is a product of these two.
+    """
     still = apply(call, given, X)
     errors = []
-    for g in range(GROUP.order):
+    for g in (1, 4):
         moved = apply(call, given, pdo.act(GROUP, g, X, "field"))
         expected = pdo.act(GROUP, g, still, "field")
         errors.append(np.linalg.norm(moved - expected) / np.linalg.norm(expected))
@@ -93,7 +96,7 @@ def test_dropout_with_a_moved_mask_moves_its_output(call):
     mask = apply(call, "x", np.ones_like(X))
     np.testing.assert_allclose(apply(call, "x", X), mask * X, rtol=1e-12)
     assert set(np.unique(mask)) == {0.0, 2.0}
-    for g in range(GROUP.order):
+    for g in (1, 4):
         moved_mask = pdo.act(GROUP, g, mask, "field")
         moved_output = pdo.act(GROUP, g, mask * X, "field")
         np.testing.assert_allclose(moved_mask * pdo.act(GROUP, g, X, "field"), moved_output)

@@ -87,11 +87,9 @@ def test_pools_are_loops(pool, combine, taps, geometry):
     window, strides, padding = geometry
     field = normal(2, 7, 6, 4, 3)
     expected = np.stack([oracle(x, combine, taps, *geometry) for x in field])
-    np.testing.assert_allclose(pool(field, window, strides, padding), expected, rtol=1e-12)
-    image = field[:, :, :, 0]
-    np.testing.assert_allclose(
-        pool(image, window, strides, padding), expected[:, :, :, 0], rtol=1e-12
-    )
+    call = jax.jit(lambda x: pool(x, window, strides, padding))
+    np.testing.assert_allclose(call(field), expected, rtol=1e-12)
+    np.testing.assert_allclose(call(field[:, :, :, 0]), expected[:, :, :, 0], rtol=1e-12)
 
 
 @pools
@@ -105,7 +103,8 @@ def test_words_for_padding(pool, combine, taps, padding, mode, window):
     around = np.pad(x, [(side, side)] * 2 + [(0, 0)], mode=mode) if mode else x
     outside = (0, 0) if mode else (side, side)
     expected = oracle(around, combine, taps, (window, window), (1, 1), outside)
-    np.testing.assert_allclose(pool(x, window, 1, padding), expected, rtol=1e-12, atol=1e-15)
+    y = jax.jit(lambda x: pool(x, window, 1, padding))(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_defaults_are_those_of_flax_but_for_blur_pool():
@@ -139,12 +138,12 @@ def test_padded_pixels_never_win_but_count_as_zeros_in_the_mean():
 
 
 @pools
-@pytest.mark.parametrize("lead", [(), (2,), (2, 3), (0,)], ids=str)
+@pytest.mark.parametrize("lead", [(), (2, 3), (0,)], ids=str)
 @pytest.mark.parametrize("kind", ["image", "field"])
 def test_leading_axes_are_a_loop(pool, combine, taps, lead, kind):
     tail = (3,) if kind == "image" else (4, 3)
     x = normal(*lead, 4, 6, *tail)
-    y = pool(x, 2, 2, "VALID", kind=kind)
+    y = jax.jit(lambda x: pool(x, 2, 2, "VALID", kind=kind))(x)
     assert y.shape == (*lead, 2, 3, *tail)
     for index in np.ndindex(lead):
         expected = oracle(x[index], combine, taps, (2, 2), (2, 2), (0, 0))
@@ -188,7 +187,7 @@ def test_volumes(pool, combine, taps):
 def test_gradients_agree_with_finite_differences(pool, combine, taps):
     x = normal(1, 4, 5, 2, 1)
     check_grads(
-        lambda x: pool(x, 3, (1, 2), "SAME", kind="field"),
+        jax.jit(lambda x: pool(x, 3, (1, 2), "SAME", kind="field")),
         (x,), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-5,
     )  # fmt: skip
 
@@ -198,9 +197,13 @@ def test_gradients_agree_with_finite_differences(pool, combine, taps):
 
 def turning_error(pool, n, kind):
     """Relative error of pooling a quarter turn against turning what was pooled."""
+
+    def turn(x):
+        turned = np.rot90(x, axes=(1, 2))
+        return np.roll(turned, 1, axis=3) if kind == "field" else turned
+
     x = normal(2, n, n, *((4,) if kind == "field" else ()), 2)
-    still, moved = (pool(v) for v in (x, pdo.act("p4", 1, x, kind)))
-    expected = pdo.act("p4", 1, still, kind)
+    expected, moved = turn(pool(x)), pool(turn(x))
     return np.linalg.norm(moved - expected) / np.linalg.norm(expected)
 
 
@@ -311,7 +314,7 @@ def test_the_gradient_of_the_norm_at_zero_is_zero():
 @pytest.mark.parametrize("kind", ["max", "mean", "norm"])
 def test_gradients_of_group_pools_agree_with_finite_differences(kind):
     check_grads(
-        lambda x: pdo.nn.group_pool(x, kind),
+        jax.jit(lambda x: pdo.nn.group_pool(x, kind)),
         (normal(2, 3, 2),), order=1, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7, eps=1e-5,
     )  # fmt: skip
 
