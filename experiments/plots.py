@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.results import replacing
 
@@ -80,7 +81,7 @@ def filters(path: Path, kernels: np.ndarray, degrees: Sequence[float]) -> None:
         axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
         _picture(axes, f"{angle:g}°")
     figure.colorbar(panels[0].images[0], ax=panels, shrink=0.8, pad=0.01)
-    figure.suptitle("One learned filter in all its orientations", fontsize=11)
+    figure.suptitle("One learned filter of the first layer in all its orientations", fontsize=11)
     save(figure, path)
 
 
@@ -92,7 +93,7 @@ def feature_field(path: Path, rows: Mapping[str, tuple[np.ndarray, np.ndarray]])
         rows: by label: an image `(H, W)` and one channel of a field `(H', W', |G|)`.
     """
     order = next(iter(rows.values()))[1].shape[-1]
-    figure = Figure(figsize=(1.15 * (order + 1) + 1, 1.25 * len(rows) + 0.7), layout="constrained")
+    figure = Figure(figsize=(1.15 * (order + 1) + 1, 1.2 * len(rows) + 0.3), layout="constrained")
     panels = np.atleast_2d(figure.subplots(len(rows), order + 1))
     limit = max(float(np.max(field)) for _, field in rows.values())
     for row, (label, (image, field)) in zip(panels, rows.items(), strict=True):
@@ -116,5 +117,6 @@ def _picture(axes: Axes, title: str) -> None:
 def _frame(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)

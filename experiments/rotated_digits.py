@@ -18,11 +18,10 @@ import numpy as np
 from flax import nnx
 
 import pdo_jax as pdo
-from experiments import digits, networks, plots, runs, tables, trainer
+from experiments import angles, digits, networks, plots, recipes, runs, tables, trainer
 from experiments.results import Result, write_json
 
 NAME = "rotated_digits"
-DEGREES = tuple(range(0, 360, 15))
 INVARIANT, PLAIN = "invariant PDO-eConv", "plain CNN"
 ACCURACIES = ("upright", "random", "worst_angle")
 
@@ -31,16 +30,18 @@ ACCURACIES = ("upright", "random", "worst_angle")
 class Config:
     """Options of `python -m experiments.rotated_digits`."""
 
-    recipe: trainer.Recipe = trainer.Recipe()
+    recipe: recipes.Recipe = recipes.Recipe()
     """The same for both networks."""
     seeds: tuple[int, ...] = (0,)
     """One run a seed; several are reported by their mean, deviation and worst."""
     group: str = "p8"
     """The rotations that the invariant network convolves over: "p4", "p8", "p12" ..."""
-    features: tuple[int, ...] = (8, 8, 8, 24)
+    features: tuple[int, ...] = (8, 12, 16, 32)
     """Fields after every convolution."""
     orientation: float = np.pi / 8
     """Of the frame of the free weights, in radians."""
+    shift: float = 1.5
+    """In every epoch training digits move by up to so many pixels; they stay upright."""
     limit: int | None = None
     """Use no more than so many digits for training and for testing, for a quick look."""
     out: Path | None = None
@@ -58,39 +59,27 @@ class Config:
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class Tests:
-    """Held-out digits as the networks are tested on them; no choice depends on any of them."""
-
-    upright: digits.Digits
-    by_angle: tuple[digits.Digits, ...]
-    """All of them turned by each of `DEGREES`."""
-    random: digits.Digits
-    """Four copies, each turned by an angle of its own; the first copies come first."""
-
-
 def main(config: Config) -> Result:
     """Train and test both networks, print the table, and write the folder of the run."""
     start = time.perf_counter()
     folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
     runs.save_config(folder, config)
-    train, tests = data(config.limit)
+    train, tests = angles.data(config.limit)
     reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
     curves: dict[str, list[trainer.Curve]] = {INVARIANT: [], PLAIN: []}
     for seed in config.seeds:
         models: dict[str, Any] = dict(build(config, seed))
         for name, model in models.items():
-            trained = _train(
-                f"seed {seed}, {name}", model, train, tests, config.recipe, seed, folder
-            )
+            trained = _train(f"seed {seed}, {name}", model, train, tests, config, seed, folder)
             models[name] = trained.model
-            reports[name].append(measure(trained.model, tests, config.group) | trained.seconds)
+            measured = angles.measure(trained.model, tests, config.group)
+            reports[name].append(measured | trained.seconds)
             curves[name].append(trained.curve)
         if seed == config.seeds[0]:
             _draw(models[INVARIANT], config.group, tests, folder)
     plots.training_curves(folder / "training.png", {name: curves[name][0] for name in curves})
     by_angle = {name: 100 * np.mean([r["by_angle"] for r in reports[name]], 0) for name in reports}
-    plots.accuracy_by_angle(folder / "accuracy_by_angle.png", DEGREES, by_angle)
+    plots.accuracy_by_angle(folder / "accuracy_by_angle.png", angles.DEGREES, by_angle)
     print(_table(reports, config.group))
     result = Result.of(
         NAME,
@@ -103,13 +92,6 @@ def main(config: Config) -> Result:
     write_json(folder / runs.RESULT, result)
     print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
     return result
-
-
-def data(limit: int | None = None) -> tuple[digits.Digits, Tests]:
-    """Return the upright training digits and everything that the networks are tested on."""
-    train, test = (digits.take(part, slice(limit)) for part in digits.load())
-    turned = (digits.Digits(digits.rotate(test.images, d), test.labels) for d in DEGREES)
-    return train, Tests(test, tuple(turned), digits.randomly_rotated(test, copies=4))
 
 
 def build(config: Config, seed: int) -> dict[str, networks.Classifier]:
@@ -125,36 +107,22 @@ def _train(
     label: str,
     model: networks.Classifier,
     train: digits.Digits,
-    tests: Tests,
-    recipe: trainer.Recipe,
+    tests: angles.HeldOut,
+    config: Config,
     seed: int,
     folder: Path,
 ) -> trainer.Trained:
-    once = digits.take(tests.random, slice(len(tests.upright.labels)))
+    some = digits.take(tests.random, slice(len(tests.upright.labels) // 2))  # for the curve alone
     return trainer.train(
         model,
         *train,
-        recipe,
+        config.recipe,
         seed=seed,
         label=label,
-        evaluate=lambda model: {"rotated": trainer.accuracy(model, *once)},
+        augment=lambda images, rng: digits.shifted(images, rng, config.shift),
+        evaluate=lambda model: {"rotated": trainer.accuracy(model, *some)},
         folder=folder / runs.CHECKPOINTS / label.replace(", ", "-").replace(" ", "_"),
     )
-
-
-def measure(model: Any, tests: Tests, group: str) -> dict[str, Any]:
-    """Return what is reported of a trained network; accuracies are shares."""
-    by_angle = [trainer.accuracy(model, *turned) for turned in tests.by_angle]
-    smooth = jnp.asarray(tests.upright.images[:64])
-    errors = pdo.equivariance_error(model, smooth, group, output_kind="invariant")
-    return {
-        "parameters": networks.count_parameters(model),
-        "upright": trainer.accuracy(model, *tests.upright),
-        "random": trainer.accuracy(model, *tests.random),
-        "worst_angle": min(by_angle),
-        "by_angle": by_angle,
-        "equivariance_error": np.asarray(errors).tolist(),
-    }
 
 
 def _metrics(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -195,24 +163,28 @@ def _table(reports: dict[str, list[dict[str, Any]]], group: str) -> str:
     )
 
 
-def _draw(model: Any, group: str, tests: Tests, folder: Path) -> None:
-    """Draw what the invariant network has learned."""
+def _draw(model: Any, group: str, tests: angles.HeldOut, folder: Path) -> None:
+    """Draw the output channel of the first layer that depends most on the direction."""
     order = pdo.group(group).order
-    degrees = [360 * g / order for g in range(order)]
-    lift = model.convs[0]
-    kernel = np.asarray(pdo.lift_kernel(lift.kernel[...], lift.basis))
-    kernels = kernel.reshape(*kernel.shape[:2], order, -1)[..., 0]
-    plots.filters(folder / "filters.png", np.moveaxis(kernels, -1, 0), degrees)
     image = jnp.asarray(tests.upright.images[3])
     moved = pdo.act(group, 1, image)
-    still = model.features(image[None], 1)[0]
+    upright, rotated = (model.features(x[None], 1)[0] for x in (image, moved))
+    channel = int(jnp.argmax(jnp.sum(jnp.var(upright, axis=-2), axis=(0, 1))))
+
+    kernel = pdo.lift_kernel(model.convs[0].kernel[...], model.convs[0].basis)
+    kernels = kernel.reshape(*kernel.shape[:2], order, -1)[..., channel]
+    degrees = [360 * g / order for g in range(order)]
+    plots.filters(folder / "filters.png", np.moveaxis(np.asarray(kernels), -1, 0), degrees)
     rows = {
-        "upright": (image, still),
-        "input rotated": (moved, model.features(moved[None], 1)[0]),
-        "field rotated": (moved, pdo.act(group, 1, still, "field")),
+        "field of the\nupright digit": (image, upright),
+        "field of the\nrotated digit": (moved, rotated),
+        "first field,\nrotated": (moved, pdo.act(group, 1, upright, "field")),
     }
-    first = {k: (np.asarray(i[..., 0]), np.asarray(f[..., 0])) for k, (i, f) in rows.items()}
-    plots.feature_field(folder / "feature_field.png", first)
+    pictures = {
+        label: (np.asarray(x[..., 0]), np.asarray(field[..., channel]))
+        for label, (x, field) in rows.items()
+    }
+    plots.feature_field(folder / "feature_field.png", pictures)
 
 
 if __name__ == "__main__":

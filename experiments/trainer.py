@@ -1,6 +1,6 @@
 """The one training loop: a classifier, some images in memory, a recipe.
 
-    for every epoch: shuffle -> for every batch: one jitted step -> evaluate -> maybe a checkpoint
+    every epoch: augment, shuffle -> every batch: one jitted step -> evaluate -> maybe a checkpoint
 
 The step is `jax.jit` over the split state of model and optimiser (`nnx.jit` costs milliseconds of
 Python a call) and is compiled before the clock starts; the data lie on the device as a whole. What
@@ -26,39 +26,11 @@ from flax import nnx
 from tqdm import tqdm
 
 from experiments import checkpoints
+from experiments.recipes import Recipe, optimizer
 
 Curve = dict[str, list[float]]
 Evaluate = Callable[[nnx.Module], dict[str, float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a network is trained: AdamW, its learning rate rising and falling once."""
-
-    epochs: int = 12
-    """How often every training image is seen."""
-    batch_size: int = 32
-    """Images in one step; those left over at the end of an epoch wait for the next shuffle."""
-    learning_rate: float = 1e-2
-    """The largest learning rate."""
-    warmup: float = 0.2
-    """The share of all steps in which the learning rate rises to it, before it falls to 0."""
-    weight_decay: float = 1e-2
-    """Of AdamW."""
-    label_smoothing: float = 0.0
-    """The probability that targets spread over all classes."""
-    checkpoint_every: int = 0
-    """Epochs between checkpoints; 0 keeps the last epoch alone."""
-
-    def __post_init__(self):
-        for name, least in (("epochs", 1), ("batch_size", 1), ("checkpoint_every", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} (={getattr(self, name)}) must be at least {least}.")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate (={self.learning_rate}) must be above 0.")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} (={getattr(self, name)}) must lie in [0, 1).")
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +50,7 @@ def train(
     *,
     seed: int,
     label: str = "train",
+    augment: Augment | None = None,
     evaluate: Evaluate | None = None,
     folder: Path | None = None,
 ) -> Trained:
@@ -88,8 +61,9 @@ def train(
         images: `(N, H, W, C)`.
         labels: `(N,)` integers.
         recipe: how to train.
-        seed: of the order of the images.
+        seed: of the order of the images, and of what `augment` does.
         label: the words before the progress bar.
+        augment: makes the images of an epoch from `images` and a random generator.
         evaluate: numbers for the curve, measured on the model after every epoch.
         folder: where checkpoints go; None keeps none.
 
@@ -114,7 +88,10 @@ def train(
     with _bar(label, recipe.epochs * steps * recipe.batch_size) as bar:
         for epoch in range(1, recipe.epochs + 1):
             with _timed(clock, "train"):
-                batches = _batches(len(images), steps, recipe.batch_size, (seed, epoch))
+                rng = np.random.default_rng((seed, epoch))
+                batches = _batches(len(images), steps, recipe.batch_size, rng)
+                if augment is not None:
+                    data = jnp.asarray(augment(images, rng)), data[1]
                 state, numbers = _epoch(step, state, data, batches, bar)
             if evaluate is not None:
                 with _timed(clock, "evaluate"):
@@ -139,14 +116,6 @@ def accuracy(model: nnx.Module, images: np.ndarray, labels: np.ndarray, batch: i
 @partial(jax.jit, static_argnums=0)
 def _classify(graph: Any, state: Any, images: jax.Array) -> jax.Array:
     return jnp.argmax(nnx.merge(graph, state)(images), axis=-1)
-
-
-def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
-    """Return AdamW for so many steps an epoch; its rate rises from 0 and falls back to 0 once."""
-    total = recipe.epochs * steps
-    rising = round(recipe.warmup * total)
-    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, rising, total)
-    return optax.adamw(rate, weight_decay=recipe.weight_decay)
 
 
 def restore(model: nnx.Module, folder: Path, recipe: Recipe, steps: int) -> nnx.Module:
@@ -206,9 +175,9 @@ def _loss(
     return jnp.mean(loss), jnp.mean(correct, dtype=logits.dtype)
 
 
-def _batches(count: int, steps: int, size: int, seed: tuple[int, int]) -> np.ndarray:
+def _batches(count: int, steps: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return `(steps, size)` indices, shuffled anew for every epoch."""
-    order = np.random.default_rng(seed).permutation(count)
+    order = rng.permutation(count)
     return order[: steps * size].reshape(steps, size).astype(np.int32)
 
 

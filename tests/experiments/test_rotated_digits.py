@@ -1,25 +1,26 @@
 """The demo in small: its command line, its networks, its files."""
 
 import json
+import shlex
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 import tyro
 from flax import nnx
 
 import pdo_jax as pdo
-from experiments import digits, networks, rotated_digits, runs, trainer
+from experiments import digits, networks, recipes, rotated_digits, runs
 from experiments.rotated_digits import INVARIANT, PLAIN, Config
 
-TINY = trainer.Recipe(epochs=2, batch_size=8)
+TINY = recipes.Recipe(epochs=2, batch_size=8)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    config = Config(TINY, (0, 1), "p4", (1, 1, 1, 2), limit=16, out=folder)
+    config = Config(TINY, (3,), "p4", (1, 1, 1, 2), limit=16, out=folder)
     return folder, rotated_digits.main(config)
 
 
@@ -28,13 +29,13 @@ def test_files_of_a_run(run):
     names = {path.name for path in folder.iterdir()}
     pictures = {"accuracy_by_angle.png", "training.png", "filters.png", "feature_field.png"}
     assert names == {"config.json", "result.json", "checkpoints"} | pictures
-    assert len(list((folder / "checkpoints").iterdir())) == 4  # two networks, two seeds
+    assert len(list((folder / "checkpoints").iterdir())) == 2
 
 
 def test_result(run):
     folder, result = run
     found = json.loads((folder / runs.RESULT).read_text())
-    assert found["seeds"] == [0, 1]
+    assert found["seeds"] == [3]
     assert found["config"]["group"] == "p4"
     for name in (INVARIANT, PLAIN):
         metrics = found["metrics"][name]
@@ -43,7 +44,7 @@ def test_result(run):
         for key in rotated_digits.ACCURACIES:
             assert set(metrics[key]) == {"mean", "std", "worst", "seeds"}
             assert metrics[key]["worst"] == min(metrics[key]["seeds"])
-        assert [len(curve["loss"]) for curve in found["curve"][name]] == [2, 2]
+        assert [len(curve["loss"]) for curve in found["curve"][name]] == [2]
     assert found["seconds"]["in all"] > 0
 
 
@@ -60,26 +61,26 @@ def test_named_run_is_refused_before_training(run):
 
 
 def test_networks_have_as_many_parameters():
-    counts = [
-        networks.count_parameters(model) for model in rotated_digits.build(Config(), 0).values()
-    ]
+    models = nnx.eval_shape(lambda: rotated_digits.build(Config(), 0))
+    counts = [networks.count_parameters(model) for model in models.values()]
     assert abs(counts[1] / counts[0] - 1) < 0.05
 
 
-def test_networks_are_nearly_invariant_between_the_quarter_turns():
-    train, _ = digits.load()
-    x = jnp.asarray(train.images[:8])
-    for name, model in rotated_digits.build(Config(), 0).items():
-        model.eval()
-        errors = pdo.equivariance_error(model, x, "p8", output_kind="invariant")
-        assert (float(errors[1]) < 0.05) == (name == INVARIANT)
+def test_features_turn_with_the_image():
+    network = networks.invariant_network((2, 2, 2, 4), "p8", 0.0, rngs=nnx.Rngs(0))
+    network.eval()
+    x = jnp.asarray(digits.load()[0].images[:4])
+    one_layer = jax.jit(lambda x: network.features(x, 1))
+    errors = pdo.equivariance_error(one_layer, x, "p8")
+    assert float(max(errors[::2])) < 1e-5
+    assert 1e-3 < float(max(errors[1::2])) < 0.2
 
 
 def test_command_line():
-    arguments = "--seeds 1 2 --recipe.epochs 3 --out there --overwrite --features 4 4 4 8".split()
-    config = tyro.cli(Config, args=arguments)
+    arguments = "--seeds 1 2 --recipe.epochs 3 --out there --overwrite --features 4 4 4 8"
+    config = tyro.cli(Config, args=shlex.split(arguments))
     assert config == Config(
-        trainer.Recipe(epochs=3), (1, 2), features=(4, 4, 4, 8), out=Path("there"), overwrite=True
+        recipes.Recipe(epochs=3), (1, 2), features=(4, 4, 4, 8), out=Path("there"), overwrite=True
     )
 
 
@@ -88,9 +89,3 @@ def test_options_check_themselves():
         Config(seeds=())
     with pytest.raises(ValueError, match="features .* must be four numbers"):
         Config(features=(1, 2))
-
-
-def test_evaluation_compiles_once():
-    model = nnx.eval_shape(lambda: rotated_digits.build(Config(), 0)[PLAIN])
-    assert nnx.split(model)[0] == nnx.split(nnx.clone(model))[0]
-    assert np.all(hash(nnx.split(model)[0]) == hash(nnx.split(nnx.clone(model))[0]))

@@ -1,4 +1,4 @@
-"""Run folders: never overwritten by accident, found unwritable before any work; the command line."""
+"""Run folders are not overwritten by accident and are found unwritable early; the command line."""
 
 import dataclasses
 from pathlib import Path

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import checkpoints, trainer
+from experiments import checkpoints, recipes, trainer
 
-RECIPE = trainer.Recipe(epochs=4, batch_size=8, learning_rate=0.05)
+RECIPE = recipes.Recipe(epochs=4, batch_size=8, learning_rate=0.05)
 
 
 class Net(nnx.Module):
@@ -73,11 +73,24 @@ def test_same_seed_same_curve(data, trained):
     assert other.curve["loss"] != trained.curve["loss"]
 
 
+def test_images_can_change_with_the_epoch(data):
+    seen = []
+
+    def augment(images, rng):
+        seen.append(rng.normal())
+        return np.zeros_like(images)
+
+    zeros = trainer.train(Net(), *data, RECIPE, seed=0, augment=augment)
+    assert len(set(seen)) == RECIPE.epochs
+    assert zeros.curve["accuracy"][-1] < 0.6  # nothing to see: no more than the commonest class
+
+
 def test_given_model_stays_as_it_was(data):
     model = Net()
-    before = jax.tree.map(np.asarray, nnx.state(model))
+    before = jax.tree.map(np.array, nnx.state(model, (nnx.Param, nnx.BatchStat)))
     trainer.train(model, *data, RECIPE, seed=0)
-    jax.tree.map(np.testing.assert_array_equal, before, nnx.state(model))
+    after = nnx.state(model, (nnx.Param, nnx.BatchStat))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
 def test_checkpoint_round_trip(data, trained, folder):
@@ -112,4 +125,4 @@ def test_too_few_images(data):
 )
 def test_recipes_check_themselves(options, message):
     with pytest.raises(ValueError, match=message):
-        trainer.Recipe(**options)
+        recipes.Recipe(**options)

@@ -1,0 +1,51 @@
+"""How networks that were trained on upright digits are tested: at every 15 degrees, and at random.
+
+No choice depends on any of these digits: not of a recipe, not of an epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import pdo_jax as pdo
+from experiments import digits, networks, trainer
+
+DEGREES = tuple(range(0, 360, 15))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Held-out digits, all upright, and rotated copies of them."""
+
+    upright: digits.Digits
+    by_angle: tuple[digits.Digits, ...]
+    """All of them turned by each of `DEGREES`."""
+    random: digits.Digits
+    """Two copies, each turned by an angle of its own; the first copies come first."""
+
+
+def data(limit: int | None = None) -> tuple[digits.Digits, HeldOut]:
+    """Return the upright training digits and everything that the networks are tested on."""
+    train, test = (digits.take(part, slice(limit)) for part in digits.load())
+    turned = (digits.Digits(digits.rotate(test.images, d), test.labels) for d in DEGREES)
+    return train, HeldOut(test, tuple(turned), digits.randomly_rotated(test, copies=2))
+
+
+def measure(model: Any, tests: HeldOut, group: str) -> dict[str, Any]:
+    """Return what is reported of a trained network; accuracies are shares."""
+    by_angle = [trainer.accuracy(model, *turned) for turned in tests.by_angle]
+    smooth = jnp.asarray(tests.upright.images[:64])
+    errors = pdo.equivariance_error(jax.jit(model), smooth, group, output_kind="invariant")
+    return {
+        "parameters": networks.count_parameters(model),
+        "upright": trainer.accuracy(model, *tests.upright),
+        "random": trainer.accuracy(model, *tests.random),
+        "worst_angle": min(by_angle),
+        "by_angle": by_angle,
+        "equivariance_error": np.asarray(errors).tolist(),
+    }
