@@ -86,8 +86,8 @@ def table(report: Report) -> list[str]:
     for case in report.cases:
         words = (f"{key} {value}" for key, value in case.items() if not isinstance(value, dict))
         lines += ["", ", ".join(words)]
-        lines += [f"  {k:38s}{_describe(v)}" for k, v in (case["times"] | case["ratios"]).items()]
-    return [*lines, "", *(f"{key:48s}{value:10.4g}" for key, value in report.metrics.items())]
+        lines += [f"  {k:42s}{_describe(v)}" for k, v in (case["times"] | case["ratios"]).items()]
+    return [*lines, "", *(f"{key:66s}{value:12.5g}" for key, value in report.metrics.items())]
 
 
 def _describe(value: Spread) -> str:
