@@ -39,7 +39,8 @@ def equivariance_error(
     that is not square are mapped apart.
 
     Args:
-        fn: the function; it must be one that `jax.vmap` can map.
+        fn: the function; it must be one that `jax.vmap` can map (call a model's `eval()` first:
+            statistics and random keys cannot change under vmap).
         x: its input, any number of leading axes.
         group: the `Group` or its name.
         input_kind: "image", "field" or "invariant": how the group acts on `x`.
@@ -115,7 +116,8 @@ def assert_equivariant(
     """Raise unless a function is equivariant: exactly where the grid allows, nearly elsewhere.
 
     Args:
-        fn: the function; it must be one that `jax.vmap` can map.
+        fn: the function; it must be one that `jax.vmap` can map (call a model's `eval()` first:
+            statistics and random keys cannot change under vmap).
         x: its input. Use noise for the exact elements; smooth input for the others.
         group: the `Group` or its name.
         input_kind: "image", "field" or "invariant".
