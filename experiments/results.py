@@ -108,11 +108,11 @@ def device() -> str:
     return f"{len(devices)} x {devices[0].device_kind}"
 
 
-def command_line() -> str:
-    """Return the command that runs this program again: `python -m package.module options`."""
+def command_line(arguments: bool = True) -> str:
+    """Return the command that runs this program again: `python -m package.module arguments`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", sys.argv[0]] if spec is None else ["python", "-m", spec.name]
-    return shlex.join([*program, *sys.argv[1:]])
+    return shlex.join([*program, *(sys.argv[1:] if arguments else [])])
 
 
 def write_json(path: str | Path, value: Any) -> None:

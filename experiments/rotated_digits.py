@@ -51,12 +51,18 @@ class Config:
     """Replace an earlier run in `out`."""
 
     def __post_init__(self):
+        pdo.group(self.group)  # raises for a name that does not exist
         if not self.seeds:
             raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
-        if len(self.features) != 4:
+        if len(self.features) != 4 or min(self.features) < 1:
             raise ValueError(
-                f"features (={self.features}) must be four numbers, one a convolution."
+                f"features (={self.features}) must be four numbers of at least 1, one a "
+                "convolution; pass e.g. --features 8 12 16 32."
             )
+        if self.shift < 0:
+            raise ValueError(f"shift (={self.shift}) must not be negative; pass 0 for none.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit (={self.limit}) must be at least 1, or None for all digits.")
 
 
 def main(config: Config) -> Result:

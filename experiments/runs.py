@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import tyro
 
-from experiments.results import write_json
+from experiments.results import command_line, write_json
 
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
@@ -65,7 +65,7 @@ def command(main: Callable[[Config], object], config: type[Config], about: str |
 
     Errors of the user (a wrong option, a folder in use) end the program with one line.
     """
-    options = tyro.cli(config, description=about)
+    options = tyro.cli(config, description=about, prog=command_line(arguments=False))
     try:
         main(options)
     except (ValueError, OSError) as error:

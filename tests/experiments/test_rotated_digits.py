@@ -84,8 +84,17 @@ def test_command_line():
     )
 
 
-def test_options_check_themselves():
-    with pytest.raises(ValueError, match="seeds .* must name one seed at least"):
-        Config(seeds=())
-    with pytest.raises(ValueError, match="features .* must be four numbers"):
-        Config(features=(1, 2))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": ()}, r"seeds \(=\(\)\) must name one seed at least"),
+        ({"features": (1, 2)}, r"features \(=\(1, 2\)\) must be four numbers"),
+        ({"features": (1, 2, 0, 1)}, "must be four numbers of at least 1"),
+        ({"group": "q8"}, "group .*'q8'.* is not known"),
+        ({"shift": -1.0}, r"shift \(=-1.0\) must not be negative"),
+        ({"limit": 0}, r"limit \(=0\) must be at least 1"),
+    ],
+)
+def test_options_check_themselves(options, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**options)
