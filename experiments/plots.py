@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D")
 def save(figure: Figure, path: Path) -> None:
     """Write a figure under its name when it is complete."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, bbox_inches="tight", facecolor="white")
+        figure.savefig(temporary, dpi=110, bbox_inches="tight", facecolor="white")
 
 
 def accuracy_by_angle(
@@ -37,6 +37,7 @@ def accuracy_by_angle(
         axes.fill(around, [*values, values[0]], color=colour, alpha=0.12)
     axes.set_ylim(0, 100)  # a polar plot's radius
     axes.set_yticks([25, 50, 75, 100], ["25", "50", "75", "100 %"], fontsize=8, color="0.3")
+    axes.set_rlabel_position(67.5)
     axes.set_xticks(np.radians(np.arange(0, 360, 45)))
     axes.tick_params(axis="x", pad=6)
     axes.grid(color="0.85")
@@ -90,12 +91,13 @@ def feature_field(path: Path, rows: Mapping[str, tuple[np.ndarray, np.ndarray]])
 
     Args:
         path: of the picture.
-        rows: by label: an image `(H, W)` and one channel of a field `(H', W', |G|)`.
+        rows: by label: an image `(H, W)` and one channel of a field `(H', W', |G|)`, which stays
+            white where it is NaN.
     """
     order = next(iter(rows.values()))[1].shape[-1]
     figure = Figure(figsize=(1.15 * (order + 1) + 1, 1.2 * len(rows) + 0.3), layout="constrained")
     panels = np.atleast_2d(figure.subplots(len(rows), order + 1))
-    limit = max(float(np.max(field)) for _, field in rows.values())
+    limit = max(float(np.nanmax(field)) for _, field in rows.values())
     for row, (label, (image, field)) in zip(panels, rows.items(), strict=True):
         row[0].imshow(image, cmap="gray_r", vmin=0, vmax=1)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)

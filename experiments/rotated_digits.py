@@ -20,6 +20,7 @@ from flax import nnx
 import pdo_jax as pdo
 from experiments import angles, digits, networks, plots, recipes, runs, tables, trainer
 from experiments.results import Result, write_json
+from pdo_jax.fields import inscribed_disc
 
 NAME = "rotated_digits"
 INVARIANT, PLAIN = "invariant PDO-eConv", "plain CNN"
@@ -147,21 +148,24 @@ def _metrics(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _table(reports: dict[str, list[dict[str, Any]]], group: str) -> str:
-    def row(words: str, value: Any, form: str = "{:.1f}") -> list[str]:
-        return [words, *(tables.spread([value(r) for r in of], form) for of in reports.values())]
+    def row(words: str, value: Any, form: str = "{:.1f}", worst: str | None = None) -> list[str]:
+        return [words, *(tables.spread([value(r) for r in of], form, worst) for of in all_seeds)]
 
-    order = pdo.group(group).order
+    def percent(words: str, key: str) -> list[str]:
+        return row(f"accuracy {words}, %", lambda r: 100 * r[key], worst="min")
+
+    all_seeds = reports.values()
     errors = [
         row(f"equivariance error, element {g}", lambda r, g=g: r["equivariance_error"][g], "{:.1e}")
-        for g in range(order)
+        for g in range(pdo.group(group).order)
     ]
     return tables.table(
         [
             ["", *reports],
-            row("parameters", lambda r: r["parameters"], "{:,.0f}"),
-            row("accuracy upright, %", lambda r: 100 * r["upright"]),
-            row("accuracy at random rotations, %", lambda r: 100 * r["random"]),
-            row("accuracy at the worst of 24 angles, %", lambda r: 100 * r["worst_angle"]),
+            ["parameters", *(f"{of[0]['parameters']:,}" for of in all_seeds)],
+            percent("upright", "upright"),
+            percent("at random rotations", "random"),
+            percent("at the worst of 24 angles", "worst_angle"),
             *errors,
             row("seconds of training", lambda r: r["train"]),
             row("seconds of compilation", lambda r: r["compile"]),
@@ -186,8 +190,9 @@ def _draw(model: Any, group: str, tests: angles.HeldOut, folder: Path) -> None:
         "field of the\nrotated digit": (moved, rotated),
         "first field,\nrotated": (moved, pdo.act(group, 1, upright, "field")),
     }
+    disc = inscribed_disc(upright.shape[:2])[..., None]  # what a rotation keeps inside the frame
     pictures = {
-        label: (np.asarray(x[..., 0]), np.asarray(field[..., channel]))
+        label: (np.asarray(x[..., 0]), np.where(disc, field[..., channel], np.nan))
         for label, (x, field) in rows.items()
     }
     plots.feature_field(folder / "feature_field.png", pictures)

@@ -1,4 +1,4 @@
-"""Plain-text tables for the terminal, and one way to write a number over several seeds."""
+"""Plain-text tables for the terminal, and how the numbers of several seeds become one."""
 
 from __future__ import annotations
 
@@ -24,15 +24,23 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def spread(values: Sequence[float], form: str = "{:.1f}") -> str:
-    """Return the mean, and for several values their standard deviation.
+def spread(values: Sequence[float], form: str = "{:.1f}", worst: str | None = None) -> str:
+    """Return the mean, and for several values their standard deviation and the worst.
+
+    Args:
+        values: one number a seed.
+        form: how to write a number.
+        worst: "min" where large is good, "max" where small is; None leaves the worst out.
 
     Example:
-        >>> spread([96.0]), spread([96.0, 98.0])
-        ('96.0', '97.0 +- 1.4')
+        >>> spread([96.0]), spread([96.0, 98.0], worst="min")
+        ('96.0', '97.0 +- 1.4 (worst 96.0)')
     """
-    mean = form.format(float(np.mean(values)))
-    return mean if len(values) == 1 else f"{mean} +- {form.format(np.std(values, ddof=1))}"
+    numbers = summary(values, worst or "min")
+    mean, deviation, extreme = (form.format(numbers[k]) for k in ("mean", "std", "worst"))
+    if len(values) == 1:
+        return mean
+    return f"{mean} +- {deviation}" + (f" (worst {extreme})" if worst else "")
 
 
 def summary(values: Sequence[float], worst: str = "min") -> dict[str, float | list[float]]:

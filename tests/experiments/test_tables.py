@@ -13,6 +13,7 @@ def test_columns_are_aligned():
 def test_spread_needs_several_values():
     assert tables.spread([96.0]) == "96.0"
     assert tables.spread([96.0, 98.0]) == "97.0 +- 1.4"
+    assert tables.spread([96.0, 98.0], worst="max") == "97.0 +- 1.4 (worst 98.0)"
     assert tables.spread([1234.0], "{:,.0f}") == "1,234"
 
 
