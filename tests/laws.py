@@ -143,11 +143,17 @@ CASES = (
 # ------------------------------------------------------------------------------------- the parts
 
 
-def sample(case: Case, group: str, dtype: str, size: tuple[int, int], lead=(), seed=0) -> jax.Array:
-    """Return normal noise of the shape that a case takes."""
+def sample(
+    case: Case, group: str, dtype: str, size: tuple[int, int], lead=(), seed=0
+) -> np.ndarray:
+    """Return normal noise of the shape that a case takes.
+
+    In NumPy, as all that is done to arrays in this file outside of the functions under test: every
+    eager operation of JAX on a new shape is one more program to compile.
+    """
     copies = (pdo.group(group).order,) if case.input == "field" else ()
     draws = np.random.default_rng(seed).normal(size=(*lead, *size, *copies, case.channels))
-    return jnp.asarray(draws, dtype)
+    return draws.astype(jnp.dtype(dtype))
 
 
 def pure(case: Case, group: str, dtype: str) -> tuple[Callable, Any]:
@@ -158,7 +164,7 @@ def pure(case: Case, group: str, dtype: str) -> tuple[Callable, Any]:
     made.eval()
     graphdef, params, rest = nnx.split(made, nnx.Param, ...)
     if dtype == "float64":  # networks keep float32 parameters, too coarse for finite differences
-        params = jax.tree.map(lambda p: p.astype("float64"), params)
+        params = jax.tree.map(lambda p: np.asarray(p, "float64"), params)
     return lambda params, x: nnx.merge(graphdef, params, rest)(x), params
 
 
@@ -204,7 +210,7 @@ def equivariance(apply: Callable, x: Any, group: str, input_kind: str, output: s
     outputs = {}
     for shape in {m.shape for m in moved.values()}:
         members = [g for g in turns if moved[g].shape == shape]
-        batch = np.asarray(apply(jnp.stack([moved[g] for g in members])))
+        batch = np.asarray(apply(jnp.asarray(np.stack([moved[g] for g in members]))))
         outputs |= dict(zip(members, batch, strict=True))
     return max(distance(outputs[g], move(outputs[0], G, g, output)) for g in turns)
 
@@ -248,7 +254,7 @@ def check_dtype(case: Case, group: str, dtype: str, size: tuple[int, int]) -> No
     y = jax.jit(apply)(params, x)
     assert y.dtype == x.dtype
     precise, params = pure(case, group, "float64")
-    z = jax.jit(precise)(params, x.astype("float64"))
+    z = jax.jit(precise)(params, x.astype(np.float64))
     assert distance(y, z) <= 2 * ROUNDING[dtype]
 
 
@@ -258,7 +264,7 @@ def check_jit(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None
     Not even the call of another layer that was built from the same arguments.
     """
     made, again = case.make(group, dtype), case.make(group, dtype)
-    first, second = (sample(case, group, dtype, size, (2,), seed) for seed in (0, 1))
+    first, second = (jnp.asarray(sample(case, group, dtype, size, (2,), s)) for s in (0, 1))
     if isinstance(made, nnx.Module):
         made.eval(), again.eval()
         compiled = nnx.jit(lambda model, x: model(x))
@@ -286,46 +292,47 @@ def check_gradients(case: Case, group: str, size: tuple[int, int]) -> None:
     apply, params = pure(case, group, "float64")
     x = sample(case, group, "float64", size, (1,))
     # Maxima have no derivative at ties: all values differ by far more than the step.
-    point = params, (jnp.argsort(jnp.argsort(x.ravel())) / x.size - 0.5).reshape(x.shape)
-    leaves, structure = jax.tree.flatten(point)
+    point = params, (np.argsort(np.argsort(x.ravel())) / x.size - 0.5).reshape(x.shape)
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, point))
     rng = np.random.default_rng(0)
-    along = jax.tree.unflatten(structure, [jnp.asarray(rng.normal(size=p.shape)) for p in leaves])
-    weights = jnp.asarray(rng.normal(size=jax.eval_shape(apply, *point).shape))
+    along = [rng.normal(size=p.shape) for p in leaves]
+    weights = rng.normal(size=jax.eval_shape(apply, *point).shape)
 
-    def loss(point):
-        return jnp.vdot(weights, apply(*point) ** 2)
+    def function(leaves):
+        return apply(*jax.tree.unflatten(structure, leaves))
 
-    @jax.jit
-    def derivatives(point):
-        y, tangent = jax.jvp(lambda p: apply(*p), (point,), (along,))
-        if case.order == 1:
-            return y, tangent, jax.grad(loss)(point), None, None
-        gradient, forward = jax.jvp(jax.grad(loss), (point,), (along,))
-        reverse = jax.grad(lambda p: inner(jax.grad(loss)(p), along))(point)
-        return y, tangent, gradient, forward, reverse
+    def loss(leaves):
+        return jnp.vdot(weights, function(leaves) ** 2)
 
     def inner(a, b):
-        return sum(map(jnp.vdot, jax.tree.leaves(a), jax.tree.leaves(b)))
+        return sum(map(jnp.vdot, a, b))
+
+    @jax.jit
+    def derivatives(leaves):
+        y, tangent = jax.jvp(function, (leaves,), (along,))
+        gradient, turned = jax.grad(loss)(leaves), ()
+        if case.order == 2:
+            _, forward = jax.jvp(jax.grad(loss), (leaves,), (along,))
+            turned = forward, jax.grad(lambda p: inner(jax.grad(loss)(p), along))(leaves)
+        slopes = inner(gradient, along), jnp.vdot(weights, 2 * y * tangent)
+        return y, tangent, gradient, turned, slopes
 
     step = 1e-6
-    there = derivatives(jax.tree.map(lambda p, d: p + step * d, point, along))
-    back = derivatives(jax.tree.map(lambda p, d: p - step * d, point, along))
-    y, tangent, gradient, forward, reverse = derivatives(point)
+    y_plus, _, plus, *_ = derivatives([p + step * d for p, d in zip(leaves, along, strict=True)])
+    y_minus, _, minus, *_ = derivatives([p - step * d for p, d in zip(leaves, along, strict=True)])
+    _, tangent, _, turned, (backward, forward) = derivatives(leaves)
     slack = 1e-6 if case.leads != (1,) else 1e-3  # a deep network has a kink nearby
-    assert distance(tangent, (there[0] - back[0]) / (2 * step)) <= slack
-    assert distance(inner(gradient, along), jnp.vdot(weights, 2 * y * tangent)) <= 1e-9
-    if case.order == 2:
-        for turned in (forward, reverse):
-            for exact, plus, minus in zip(
-                *map(jax.tree.leaves, (turned, there[2], back[2])), strict=True
-            ):
-                assert distance(exact, (plus - minus) / (2 * step)) <= slack
+    assert distance(tangent, (np.asarray(y_plus) - y_minus) / (2 * step)) <= slack
+    assert distance(backward, forward) <= 1e-9
+    for exact in turned:
+        for e, p, m in zip(exact, plus, minus, strict=True):
+            assert distance(e, (np.asarray(p) - m) / (2 * step)) <= slack
 
 
 def check_vmap(case: Case, group: str, size: tuple[int, int]) -> None:
     """Mapping over inputs, and over parameters as well, gives what a loop gives."""
     apply, params = pure(case, group, "float64")
-    xs = jnp.stack([sample(case, group, "float64", size, (1,), seed) for seed in range(2)])
+    xs = np.stack([sample(case, group, "float64", size, (1,), seed) for seed in range(2)])
     slack = 1e-12 if case.leads != (1,) else 1e-10  # a deep network divides rounding by variances
     over_inputs = jax.vmap(apply, (None, 0))
     single = jax.jit(apply)
@@ -333,7 +340,7 @@ def check_vmap(case: Case, group: str, size: tuple[int, int]) -> None:
         loop = np.array([single(params, x) for x in xs])
         assert distance(jax.jit(over_inputs)(params, xs), loop) <= slack
         return
-    many = jax.tree.map(lambda p: jnp.stack([p, 1.5 * p**2]), params)
+    many = jax.tree.map(lambda p: np.stack([p, 1.5 * p**2]), params)
     loop = [[single(jax.tree.map(lambda p, i=i: p[i], many), x) for x in xs] for i in range(2)]
     mapped = jax.jit(jax.vmap(over_inputs, (0, None)))(many, xs)
     assert distance(mapped, loop) <= slack
@@ -372,16 +379,19 @@ def check_tree(case: Case, group: str, size: tuple[int, int]) -> None:
     made = case.make(group, "float32")
     if not isinstance(made, nnx.Module):
         return
-    x = sample(case, group, "float32", size, (2,))
+    x = jnp.asarray(sample(case, group, "float32", size, (2,)))
 
-    def tree() -> dict:
-        leaves = nnx.to_flat_state(nnx.state(made))
-        return {path: (type(leaf), jnp.shape(leaf[...]), leaf[...].dtype) for path, leaf in leaves}
+    def tree(model: nnx.Module) -> dict:
+        leaves = nnx.to_flat_state(nnx.state(model))
+        return {path: (type(leaf), leaf.shape, leaf.dtype) for path, leaf in leaves}
 
-    before = tree()
+    def called(model: nnx.Module, x: jax.Array) -> nnx.Module:
+        model(x)
+        return model
+
+    before = tree(made)
     assert before
     for mode in (made.train, made.eval):
         mode()
-        assert tree() == before
-        nnx.jit(lambda model, x: model(x))(made, x)
-        assert tree() == before
+        assert tree(made) == before
+        assert tree(nnx.eval_shape(called, made, x)) == before
