@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
 from experiments.results import replacing
@@ -30,7 +32,7 @@ def accuracy_by_angle(
 ) -> None:
     """Draw accuracy in per cent against the angle of the test digits, as a polar plot."""
     figure = Figure(figsize=(5.2, 5.6))
-    axes = figure.add_subplot(projection="polar")
+    axes = cast(PolarAxes, figure.add_subplot(projection="polar"))
     around = np.radians([*degrees, degrees[0] + 360])
     for (name, values), colour, marker in zip(percent.items(), COLOURS, MARKERS, strict=False):
         axes.plot(around, [*values, values[0]], color=colour, marker=marker, ms=4, label=name)

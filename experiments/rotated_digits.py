@@ -188,7 +188,7 @@ def _draw(model: Any, group: str, tests: angles.HeldOut, folder: Path) -> None:
     rows = {
         "field of the\nupright digit": (image, upright),
         "field of the\nrotated digit": (moved, rotated),
-        "first field,\nrotated": (moved, pdo.act(group, 1, upright, "field")),
+        "first row, moved\nby the group": (moved, pdo.act(group, 1, upright, "field")),
     }
     disc = inscribed_disc(upright.shape[:2])[..., None]  # what a rotation keeps inside the frame
     pictures = {
