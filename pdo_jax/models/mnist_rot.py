@@ -65,7 +65,7 @@ class MnistRot(nnx.Module):
                 rngs=rngs,
             )
 
-    def __call__(self, x: Float[jax.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
+    def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify images.
 
         Args:
