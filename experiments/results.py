@@ -104,8 +104,17 @@ def device() -> str:
     devices = jax.devices()
     if devices[0].platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"CPU ({platform.machine()}), {cores} cores"
+        return f"{_cpu_model()}, {cores} {'core' if cores == 1 else 'cores'}"
     return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def _cpu_model() -> str:
+    """Return the processor's name where the system tells it, its architecture elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return f"CPU ({platform.machine()})"
 
 
 def command_line(arguments: bool = True) -> str:
