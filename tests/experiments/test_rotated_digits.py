@@ -17,6 +17,9 @@ from experiments.rotated_digits import INVARIANT, PLAIN, Config
 TINY = recipes.Recipe(epochs=2, batch_size=8)
 
 
+slow = pytest.mark.slow  # for the tests that share one run of the whole, which mostly compiles
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
@@ -24,6 +27,7 @@ def run(tmp_path_factory):
     return folder, rotated_digits.main(config)
 
 
+@slow
 def test_files_of_a_run(run):
     folder, _ = run
     names = {path.name for path in folder.iterdir()}
@@ -32,6 +36,7 @@ def test_files_of_a_run(run):
     assert len(list((folder / "checkpoints").iterdir())) == 2
 
 
+@slow
 def test_result(run):
     folder, result = run
     found = json.loads((folder / runs.RESULT).read_text())
@@ -48,12 +53,14 @@ def test_result(run):
     assert found["seconds"]["in all"] > 0
 
 
+@slow
 def test_invariant_network_is_exact_at_quarter_turns(run):
     _, result = run
     assert max(result.metrics[INVARIANT]["equivariance_error"]) < 1e-5  # p4 has no others
     assert max(result.metrics[PLAIN]["equivariance_error"]) > 1e-2
 
 
+@slow
 def test_named_run_is_refused_before_training(run):
     folder, _ = run
     with pytest.raises(FileExistsError, match="--overwrite"):

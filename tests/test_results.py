@@ -1,0 +1,51 @@
+"""The numbers of the README are those of the records, and the records meet what was asked."""
+
+import json
+
+import pytest
+
+from experiments.results import ROOT
+
+PDO, CNN = "invariant PDO-eConv", "plain CNN"
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    record = json.loads((ROOT / "benchmarks/results/rotated_digits.json").read_text())
+    assert len(record["seeds"]) >= 3
+    assert "dirty" not in record["commit"]
+    return record["metrics"]
+
+
+def test_the_readme_shows_the_record(metrics):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    def row(words, key):
+        cells = [
+            f"{100 * metrics[name][key]['mean']:.1f} ({100 * metrics[name][key]['worst']:.1f})"
+            for name in (PDO, CNN)
+        ]
+        return f"| {words} | {' | '.join(cells)} |"
+
+    counts = " | ".join(f"{metrics[name]['parameters']:,}" for name in (PDO, CNN))
+    for line in (
+        f"| parameters | {counts} |",
+        row("upright, %", "upright"),
+        row("at random rotations, %", "random"),
+        row("at the worst of 24 angles, %", "worst_angle"),
+    ):
+        assert line in readme
+
+
+def test_rotated_digits_are_recognised(metrics):
+    pdo, cnn = metrics[PDO], metrics[CNN]
+    assert abs(pdo["parameters"] / cnn["parameters"] - 1) < 0.05
+    assert pdo["random"]["worst"] >= 0.95
+    assert pdo["worst_angle"]["worst"] >= 0.92
+    assert min(pdo["upright"]["worst"], cnn["upright"]["worst"]) >= 0.97
+    assert metrics["margin at random rotations"]["worst"] >= 0.30
+
+
+def test_the_expansion_is_cheap():
+    record = json.loads((ROOT / "benchmarks/results/expansion.json").read_text())
+    assert record["metrics"]["isolated, p8, 45 fields"] <= 0.12
