@@ -11,7 +11,7 @@ import optax
 class Recipe:
     """How a network is trained: AdamW, its learning rate rising and falling once."""
 
-    epochs: int = 18
+    epochs: int = 12
     """How often every training image is seen."""
     batch_size: int = 32
     """Images in one step; those left over at the end of an epoch wait for the next shuffle."""

@@ -37,7 +37,7 @@ class Config:
     """One run a seed; several are reported by their mean, deviation and worst."""
     group: str = "p8"
     """The rotations that the invariant network convolves over: "p4", "p8", "p12" ..."""
-    features: tuple[int, ...] = (8, 12, 16, 32)
+    features: tuple[int, ...] = (8, 12, 24, 48)
     """Fields after every convolution."""
     orientation: float = np.pi / 8
     """Of the frame of the free weights, in radians."""
@@ -58,7 +58,7 @@ class Config:
         if len(self.features) != 4 or min(self.features) < 1:
             raise ValueError(
                 f"features (={self.features}) must be four numbers of at least 1, one a "
-                "convolution; pass e.g. --features 8 12 16 32."
+                "convolution; pass e.g. --features 8 12 24 48."
             )
         if self.shift < 0:
             raise ValueError(f"shift (={self.shift}) must not be negative; pass 0 for none.")
