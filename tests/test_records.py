@@ -41,7 +41,7 @@ def test_rotated_digits_are_recognised(metrics):
     pdo, cnn = metrics[PDO], metrics[CNN]
     assert abs(pdo["parameters"] / cnn["parameters"] - 1) < 0.05
     assert pdo["random"]["worst"] >= 0.95
-    assert pdo["worst_angle"]["mean"] >= 0.92  # the worst of three seeds may fall below
+    assert pdo["worst_angle"]["worst"] >= 0.92
     assert min(pdo["upright"]["worst"], cnn["upright"]["worst"]) >= 0.97
     assert metrics["margin at random rotations"]["worst"] >= 0.30
 
