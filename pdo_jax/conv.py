@@ -76,7 +76,7 @@ def lift_conv(
     """
     weights = kernels.check_weights(weights, basis, "(M, C_in, C_out)")
     x = _check.floating("x", x, _axes(basis.group.ndim, field=False), basis.group.ndim + 1)
-    geometry = _Geometry(strides, 1, padding, kernel_dilation)
+    geometry = Geometry(strides, 1, padding, kernel_dilation)
     return _convolve(
         "lift_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
     )
@@ -131,7 +131,7 @@ def group_conv(
     """
     weights = kernels.check_weights(weights, basis, "(M, |G|, C_in, C_out)")
     x = _check_field(x, basis.group)
-    geometry = _Geometry(strides, 1, padding, kernel_dilation)
+    geometry = Geometry(strides, 1, padding, kernel_dilation)
     return _convolve(
         "group_conv", x, weights, basis, geometry, feature_group_count, algorithm, precision
     )
@@ -183,10 +183,7 @@ def group_conv_transpose(
     """
     weights = kernels.check_weights(weights, basis, "(M, |G|, C_in, C_out)")
     x = _check_field(x, basis.group)
-    if isinstance(padding, str) and _check.choice("padding", padding, ("SAME", "VALID")) == "VALID":
-        dilation = _check.per_axis("kernel_dilation", kernel_dilation, basis.group.ndim)
-        padding = [(basis.size - 1) * d for d in dilation]
-    geometry = _Geometry(1, strides, padding, kernel_dilation)
+    geometry = transposed(basis, strides, padding, kernel_dilation)
     return _convolve(
         "group_conv_transpose",
         x,
@@ -250,7 +247,7 @@ def _check_field(x: _check.Array, group: Group) -> jax.Array:
     return x
 
 
-class _Geometry(NamedTuple):
+class Geometry(NamedTuple):
     """Where a kernel is put: the step, the enlargement of the input, the borders, the dilation."""
 
     strides: PerAxis
@@ -259,22 +256,72 @@ class _Geometry(NamedTuple):
     dilation: PerAxis
 
 
+def transposed(
+    basis: FilterBasis, strides: PerAxis, padding: windows.Padding, kernel_dilation: PerAxis
+) -> Geometry:
+    """Return where `group_conv_transpose` puts its kernel, with its own meaning of "VALID"."""
+    if isinstance(padding, str) and _check.choice("padding", padding, ("SAME", "VALID")) == "VALID":
+        dilation = _check.per_axis("kernel_dilation", kernel_dilation, basis.group.ndim)
+        padding = [(basis.size - 1) * d for d in dilation]
+    return Geometry(1, strides, padding, kernel_dilation)
+
+
 def _convolve(
     caller: str,
     x: jax.Array,
     weights: jax.Array,
     basis: FilterBasis,
-    geometry: _Geometry,
+    geometry: Geometry,
     feature_group_count: int,
     algorithm: str,
     precision: lax.PrecisionLike,
 ) -> jax.Array:
     """Convolve an image (weights with three axes) or a field (with four): what all layers share."""
-    ndim, order, field = basis.group.ndim, basis.group.order, weights.ndim == 4
     _check.choice("algorithm", algorithm, ALGORITHMS)
+    kernel = kernels.expand(weights, basis, x.dtype)
+    return convolve(
+        caller,
+        x,
+        kernel,
+        geometry,
+        feature_group_count,
+        precision,
+        order=basis.group.order,
+        field=weights.ndim == 4,
+    )
+
+
+def convolve(
+    caller: str,
+    x: jax.Array,
+    kernel: jax.Array,
+    geometry: Geometry,
+    feature_group_count: int,
+    precision: lax.PrecisionLike,
+    *,
+    order: int,
+    field: bool,
+) -> jax.Array:
+    """Convolve an image or a field with a kernel that is expanded already.
+
+    Args:
+        caller: the name of the public function, for messages.
+        x: `(..., H, W, C_in)` image or `(..., H, W, |G|, C_in)` field.
+        kernel: `(k, k, C_in, |G| C_out)` or `(k, k, |G| C_in, |G| C_out)`, in the dtype of `x`.
+        geometry: where the kernel is put.
+        feature_group_count: the number of groups into which the channels are split.
+        precision: of the convolution.
+        order: the order of the group.
+        field: whether `x` is a field.
+
+    Returns:
+        `(..., H', W', |G|, C_out)` field.
+    """
+    ndim, inputs = kernel.ndim - 2, order if field else 1
     groups = _check.integer("feature_group_count", feature_group_count, 1)
     _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
-    _check_channels(x, weights, groups)
+    outputs = kernel.shape[-1] // order
+    _check_channels(x, kernel.shape[-2] // inputs, outputs, groups)
     strides = _check.per_axis("strides", geometry.strides, ndim)
     enlargement = _check.per_axis("strides", geometry.enlargement, ndim)
     dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
@@ -283,7 +330,7 @@ def _convolve(
         # Feature groups are blocks of the flat channels, so they come before the group axis.
         x = _swap_blocks(x.reshape(*x.shape[:-2], order * x.shape[-1]), order, groups)
     sizes = [(n - 1) * e + 1 for n, e in zip(x.shape[-ndim - 1 : -1], enlargement, strict=True)]
-    extents = [(basis.size - 1) * d + 1 for d in dilation]
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:ndim], dilation, strict=True)]
     pads = windows.place(caller, sizes, extents, strides, geometry.padding)
     if pads.mode != "constant":
         around = [(0, 0)] * (x.ndim - 1 - ndim) + [*pads.pairs, (0, 0)]
@@ -293,7 +340,7 @@ def _convolve(
     space = "DHW"[-ndim:]
     y = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[-1 - ndim :]),
-        _swap_blocks(kernels.expand(weights, basis, x.dtype), order, groups),
+        _swap_blocks(kernel, order, groups),
         strides,
         pads.pairs,
         lhs_dilation=enlargement,
@@ -303,7 +350,7 @@ def _convolve(
         precision=precision,
     )
     y = _swap_blocks(y, groups, order)
-    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, weights.shape[-1])
+    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, outputs)
 
 
 def _swap_blocks(x: jax.Array, outer: int, inner: int) -> jax.Array:
@@ -314,10 +361,9 @@ def _swap_blocks(x: jax.Array, outer: int, inner: int) -> jax.Array:
     return jnp.swapaxes(blocks, -2, -3).reshape(x.shape)
 
 
-def _check_channels(x: jax.Array, weights: jax.Array, groups: int) -> None:
-    channels, outputs = weights.shape[-2] * groups, weights.shape[-1]
+def _check_channels(x: jax.Array, inputs: int, outputs: int, groups: int) -> None:
     what = "the weights' C_in" if groups == 1 else "the weights' C_in times feature_group_count"
-    _check.axis("x", x, -1, channels, what)
+    _check.axis("x", x, -1, inputs * groups, what)
     if outputs % groups:
         raise ValueError(
             f"feature_group_count (={groups}) must divide C_out (={outputs}); pass a divisor."

@@ -116,8 +116,8 @@ MUTATIONS = (
     Mutation(
         "SAME forgets the dilation",
         "conv.py",
-        "(basis.size - 1) * d + 1 for d in dilation",
-        "basis.size for d in dilation",
+        "[(k - 1) * d + 1 for k, d in",
+        "[k for k, d in",
         (f"{FORMULA}[dilation 2]",),
     ),
     Mutation(
