@@ -38,7 +38,8 @@ class FilterBasis:
         scheme: the name of the discretisation.
         accuracy: the order of the discretisation's error in the mesh size.
         operators: "box" or "total".
-        sigma: the width of a smoothing scheme in pixels, or None.
+        sigma: the standard deviation of the scheme "gaussian" in pixels, None for others.
+        band: the largest frequency of the scheme "optimal" in radians per pixel, None for others.
         size: the number k of taps along every axis.
         monomials: the exponents of the M operators.
         synthesis: `(M, M)` float64: weights = coefficients @ synthesis (T of this module).
@@ -52,6 +53,7 @@ class FilterBasis:
     accuracy: int
     operators: str
     sigma: float | None
+    band: float | None
     size: int
     monomials: tuple[operators.Monomial, ...] = dataclasses.field(repr=False, compare=False)
     synthesis: np.ndarray = dataclasses.field(repr=False, compare=False)
@@ -106,6 +108,7 @@ def _build(
     accuracy: int,
     family: str,
     sigma: float | None,
+    band: float | None,
     size: int | None,
 ) -> FilterBasis:
     """Compute a basis from checked options: T^-1 . R_g . D."""
@@ -114,15 +117,16 @@ def _build(
     frames = group.matrices @ _frame(orientation, group.ndim)
     rotated = operators.transform(frames, sources, targets)
     occurring = [i for i in range(len(targets)) if np.any(rotated[:, :, i])]
-    rows = [stencils.SCHEMES[scheme](targets[i], accuracy) for i in occurring]
-
-    needed = max(max(stencil.shape) for stencil in rows)
-    k = needed if size is None else size
+    discretisation = stencils.SCHEMES[scheme]
+    width = discretisation.width({"sigma": sigma, "band": band})
+    needed = max(discretisation.extent(targets[i], accuracy) for i in occurring)
+    k = max(needed, discretisation.reach(width)) if size is None else size
     if k < needed:
         raise ValueError(
             f"size (={k}) is too small: {scheme!r} stencils of accuracy {accuracy} for "
             f"{group.name} need {needed}; pass size={needed} or None."
         )
+    rows = [discretisation.stencil(targets[i], accuracy, k, width) for i in occurring]
     taps = np.stack([stencils.centred(stencil, k) for stencil in rows])
     synthesis = _synthesis(group.ndim, order, family, sources)
     mixed = np.einsum("mi,git->gmt", np.linalg.inv(synthesis), rotated[:, :, occurring])
@@ -130,7 +134,18 @@ def _build(
     for array in (synthesis, values):
         array.flags.writeable = False
     return FilterBasis(
-        group, order, orientation, scheme, accuracy, family, sigma, k, sources, synthesis, values
+        group,
+        order,
+        orientation,
+        scheme,
+        accuracy,
+        family,
+        sigma,
+        band,
+        k,
+        sources,
+        synthesis,
+        values,
     )
 
 
@@ -190,6 +205,7 @@ def filter_basis(
     *,
     operators: str = "box",
     sigma: float | None = None,
+    band: float | None = None,
     size: int | None = None,
 ) -> FilterBasis:
     """Return the constant tensor from which all kernels of a PDO-eConv are made.
@@ -205,11 +221,16 @@ def filter_basis(
         order: the largest order of derivative in each variable ("box") or in all ("total").
         orientation: the angle in radians of the frame of the free weights. The default 0 keeps
             the first kernel a 3x3 filter; pi/8 makes the kernels of p8 equally large.
-        scheme: the discretisation: "finite-difference".
+        scheme: the discretisation. "finite-difference": the shortest central differences.
+            "gaussian": derivatives of a Gaussian blur. "rbf-fd": exact on polyharmonic splines.
+            "optimal": the least equivariance error that a stencil of this size can have.
         accuracy: the even order of its error in the mesh size.
         operators: "box" or "total" (total degree at most `order`: closed under rotation).
-        sigma: the width of a smoothing scheme; finite differences have none.
-        size: the number of taps along an axis, odd; None for the smallest that holds what occurs.
+        sigma: of "gaussian": the standard deviation in pixels, at least 0.3; by default 1.
+        band: of "optimal": the largest spatial frequency in radians per pixel at which the error
+            counts, at most pi, the default.
+        size: the number of taps along an axis, odd; None for the smallest that holds what occurs
+            (with "gaussian" at least two standard deviations on both sides).
 
     Returns:
         A `FilterBasis`.
@@ -228,11 +249,8 @@ def filter_basis(
     """
     group = as_group(group)
     scheme = _check.choice("scheme", scheme, tuple(stencils.SCHEMES))
-    if sigma is not None:
-        raise ValueError(
-            f"sigma (={sigma!r}) is the width of a smoothing scheme, but {scheme!r} has none; "
-            "pass sigma=None."
-        )
+    option = stencils.SCHEMES[scheme].option
+    width = stencils.SCHEMES[scheme].width({"sigma": sigma, "band": band})
     if size is not None:
         size = _check.integer("size", size, 1)
         if size % 2 == 0:
@@ -244,6 +262,7 @@ def filter_basis(
         scheme,
         stencils.check_accuracy(accuracy),
         _check.choice("operators", operators, ("box", "total")),
-        sigma,
+        width if option == "sigma" else None,
+        width if option == "band" else None,
         size,
     )

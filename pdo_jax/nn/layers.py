@@ -53,6 +53,7 @@ class _PDOLayer(nnx.Module):
         accuracy: int = 2,
         operators: str = "box",
         sigma: float | None = None,
+        band: float | None = None,
         size: int | None = None,
         algorithm: str = "auto",
         rngs: nnx.Rngs,
@@ -67,6 +68,7 @@ class _PDOLayer(nnx.Module):
             accuracy,
             operators=operators,
             sigma=sigma,
+            band=band,
             size=size,
         )
         ndim = self.basis.group.ndim
@@ -138,10 +140,11 @@ class PDOLift(_PDOLayer):
         bias_init: of the bias.
         order: the largest order of derivative of the basis, as in `pdo_jax.filter_basis`.
         orientation: of the frame of the free weights, in radians.
-        scheme: the discretisation.
+        scheme: the discretisation: "finite-difference", "gaussian", "rbf-fd" or "optimal".
         accuracy: the order of its error.
         operators: "box" or "total".
-        sigma: the width of a smoothing scheme.
+        sigma: the standard deviation of "gaussian" in pixels.
+        band: the largest frequency of "optimal" in radians per pixel.
         size: the number of taps; None for the smallest.
         algorithm: "auto" or "direct".
         rngs: the random keys; `params` is used.
@@ -180,7 +183,7 @@ class PDOConv(_PDOLayer):
         feature_group_count: the number of groups into which the channels are split, never the
             group axis.
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
-        order, orientation, scheme, accuracy, operators, sigma, size: as in `PDOLift`.
+        order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         algorithm: "auto" or "direct".
         rngs: the random keys; `params` is used.
 
@@ -218,7 +221,7 @@ class PDOConvTranspose(_PDOLayer):
         padding: "SAME", "VALID", or numbers of zeros around the enlarged input.
         kernel_dilation, feature_group_count: as in `PDOConv`.
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
-        order, orientation, scheme, accuracy, operators, sigma, size: as in `PDOLift`.
+        order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         algorithm: "auto" or "direct".
         rngs: the random keys; `params` is used.
 

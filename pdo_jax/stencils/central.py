@@ -1,8 +1,4 @@
-"""Finite-difference stencils of partial derivatives, derived from their moment conditions.
-
-A stencil c with taps at the integer offsets j approximates d^k/dx^k with an error of order p if
-
-    sum_j c_j j^m / m! = 1 if m == k else 0          for m = 0 .. k + p - 1.
+"""Central differences: the shortest stencils that meet the moment conditions in one variable.
 
 Stencils in several variables are outer products of these. Taps are correlation taps: the value at
 offset +1 multiplies the neighbour on the right (x) or above (y, one row up in the array).
@@ -18,17 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pdo_jax import _check
-
-
-def check_accuracy(accuracy: int) -> int:
-    """Return `accuracy` if it is an even integer of at least 2, as central differences have."""
-    accuracy = _check.integer("accuracy", accuracy, 2)
-    if accuracy % 2:
-        raise ValueError(
-            f"accuracy (={accuracy}) must be even, as every central difference's is; "
-            f"pass {accuracy + 1}."
-        )
-    return accuracy
+from pdo_jax.operators import Monomial
+from pdo_jax.stencils.moments import check_accuracy, check_moments
+from pdo_jax.stencils.taps import outer
 
 
 @functools.cache
@@ -36,7 +24,7 @@ def central_difference(derivative: int, accuracy: int = 2) -> Float[np.ndarray, 
     """Return the shortest central difference of a derivative in one variable.
 
     The 2 r + 1 taps, r = (derivative + 1) // 2 - 1 + accuracy / 2, solve the moment conditions of
-    this module in rational arithmetic, so that every tap is correctly rounded.
+    `moments` in rational arithmetic, so that every tap is correctly rounded.
 
     Args:
         derivative: the order k of the derivative, at least 0.
@@ -68,34 +56,8 @@ def central_difference(derivative: int, accuracy: int = 2) -> Float[np.ndarray, 
     return taps
 
 
-def check_moments(taps: np.ndarray, derivative: int, accuracy: int) -> None:
-    """Raise unless `taps` satisfy the moment conditions of a derivative at an accuracy.
-
-    Args:
-        taps: `(2 r + 1,)` taps at offsets -r .. r.
-        derivative: the order k of the derivative.
-        accuracy: the order p of the error.
-
-    Raises:
-        ValueError: naming the first moment that is wrong.
-
-    Example:
-        >>> check_moments(np.array([-0.5, 0.0, 0.5]), derivative=1, accuracy=2)
-    """
-    radius = len(taps) // 2
-    offsets = np.arange(-radius, radius + 1, dtype=np.float64)
-    for m in range(derivative + accuracy):
-        terms = taps * offsets**m / math.factorial(m)
-        if abs(terms.sum() - (m == derivative)) > 1e-12 * max(1.0, np.abs(terms).sum()):
-            raise ValueError(
-                f"taps (={taps.tolist()}) have moment {m} equal to {terms.sum()}, but a derivative "
-                f"of order {derivative} at accuracy {accuracy} needs {int(m == derivative)}; solve "
-                "the moment conditions again."
-            )
-
-
 @functools.cache
-def finite_difference(exponents: tuple[int, ...], accuracy: int = 2) -> Float[np.ndarray, "*taps"]:
+def finite_difference(exponents: Monomial, accuracy: int = 2) -> Float[np.ndarray, "*taps"]:
     """Return the stencil of a mixed derivative as an outer product of central differences.
 
     Args:
@@ -113,33 +75,7 @@ def finite_difference(exponents: tuple[int, ...], accuracy: int = 2) -> Float[np
         >>> finite_difference((0, 1)).tolist()  # d_y: the row above counts +1/2
         [[0.5], [0.0], [-0.5]]
     """
-    stencil = np.ones(())
-    for variable, exponent in enumerate(exponents):
-        taps = central_difference(exponent, accuracy)
-        stencil = np.multiply.outer(taps[::-1] if variable == 1 else taps, stencil)
-    stencil.flags.writeable = False
-    return stencil
-
-
-# A scheme is a value: a function of (exponents, accuracy) that returns the stencil of a derivative.
-SCHEMES = {"finite-difference": finite_difference}
-
-
-def centred(stencil: np.ndarray, size: int) -> np.ndarray:
-    """Return `stencil` padded with zeros to `size` taps along every axis, centre on centre.
-
-    Args:
-        stencil: an array with an odd number of taps along every axis, none above `size`.
-        size: an odd number of taps.
-
-    Returns:
-        An array with `size` taps along every axis.
-
-    Example:
-        >>> centred(np.ones((1,)), 3).tolist()
-        [0.0, 1.0, 0.0]
-    """
-    return np.pad(stencil, [((size - n) // 2,) * 2 for n in stencil.shape])
+    return outer(central_difference(exponent, accuracy) for exponent in exponents)
 
 
 def _solve(matrix: list[list[Fraction]], right: list[Fraction]) -> list[Fraction]:
