@@ -6,6 +6,15 @@ the library takes a `Group` as a value and reads only its matrices, product tabl
     element k of p{n}          R(2 pi k / n)                     k = 0 .. n-1
     element k of p{n}m         R(2 pi k / n)                     k = 0 .. n-1
                                R(2 pi (k - n) / n) diag(1, -1)   k = n .. 2n-1
+
+In space each group is a smaller one, times the powers of one more matrix:
+
+    element 4 c + s of T       half turn s . C^c       C: x -> y -> z -> x        c = 0 .. 2
+    element 12 q + t of O      t . Q^q                 Q: a quarter turn about z  q = 0, 1
+    element 24 i + o of Oh     o . (-1)^i                                         i = 0, 1
+    element 12 f + t of I      t . F^f                 F: a fifth of a turn       f = 0 .. 4
+
+The half turns s are the identity and those about x, y and z, in this order.
 """
 
 from __future__ import annotations
@@ -206,12 +215,52 @@ def dihedral(n: int) -> Group:
     return _dihedral(_check.integer("n", n, 1))
 
 
+def _tetrahedral() -> np.ndarray:
+    half_turns = np.stack([np.diag(d) for d in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))])
+    cycle = np.roll(np.eye(3), 1, axis=0)  # x -> y -> z -> x
+    return _times_powers(half_turns, cycle, 3)
+
+
+def _octahedral() -> np.ndarray:
+    quarter_turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # x -> y
+    return _times_powers(_tetrahedral(), quarter_turn, 2)
+
+
+def _full_octahedral() -> np.ndarray:
+    return _times_powers(_octahedral(), -np.eye(3), 2)
+
+
+def _icosahedral() -> np.ndarray:
+    # A fifth of a turn about the vertex (0, 1, golden) of the icosahedron whose others are
+    # (0, +-1, +-golden) and their cyclic permutations.
+    golden = (1 + np.sqrt(5)) / 2
+    rows = [[1 / golden, -golden, 1], [golden, 1, 1 / golden], [-1, 1 / golden, golden]]
+    return _times_powers(_tetrahedral(), np.array(rows) / 2, 5)
+
+
+def _times_powers(matrices: np.ndarray, generator: np.ndarray, count: int) -> np.ndarray:
+    """Return `matrices` times each of the first `count` powers of a matrix, power by power."""
+    powers = [np.linalg.matrix_power(generator, k) for k in range(count)]
+    return np.concatenate([matrices @ power for power in powers]) + 0.0  # and no -0.0
+
+
+_SPACE = {"T": _tetrahedral, "O": _octahedral, "Oh": _full_octahedral, "I": _icosahedral}
+
+
+@functools.cache
+def _polyhedral(name: str) -> Group:
+    return Group(name, _SPACE[name]())
+
+
 def group(name: str | Group) -> Group:
     """Return a point group by its name.
 
     Args:
-        name: `"p{n}"` or `"C{n}"` for n rotations, `"p{n}m"` or `"D{n}"` for n rotations and n
-            mirrors, any n >= 1. A `Group` is returned as it is.
+        name: in the plane `"p{n}"` or `"C{n}"` for n rotations, `"p{n}m"` or `"D{n}"` for n
+            rotations and n mirrors, any n >= 1. In space `"T"`, `"O"` and `"I"` for the 12, 24 and
+            60 rotations of a tetrahedron, an octahedron (or cube) and an icosahedron, all with
+            two-fold axes along x, y and z, and `"Oh"` for the 48 rotations and mirrors of a cube.
+            A `Group` is returned as it is.
 
     Returns:
         The group; equal groups are equal whatever they were called: `group("C8") == group("p8")`.
@@ -224,6 +273,8 @@ def group(name: str | Group) -> Group:
         >>> G = group("D6")
         >>> G.name, G.order, G.ndim
         ('p6m', 12, 2)
+        >>> group("I"), int(group("I").on_grid.sum())
+        (Group('I', order=60, ndim=3), 12)
     """
     if isinstance(name, Group):
         return name
@@ -236,7 +287,9 @@ def group(name: str | Group) -> Group:
         return cyclic(int(match[2]))
     if match := re.fullmatch(r"p([1-9][0-9]*)m|D([1-9][0-9]*)", name, re.ASCII):
         return dihedral(int(match[1] or match[2]))
+    if name in _SPACE:
+        return _polyhedral(name)
     raise ValueError(
         f"group (={name!r}) is not known; write 'p{{n}}' or 'C{{n}}' for n rotations, 'p{{n}}m' or "
-        "'D{n}' with mirrors, n >= 1, such as 'p8' or 'p6m'."
+        "'D{n}' with mirrors, n >= 1, such as 'p8' or 'p6m', or in space 'T', 'O', 'Oh' or 'I'."
     )
