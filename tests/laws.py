@@ -7,6 +7,7 @@ The oracle of equivariance is `move`, NumPy index arithmetic that shares no code
 from __future__ import annotations
 
 import collections
+import itertools
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import linen, nnx
 
 import pdo_jax as pdo
 from pdo_jax.models import MnistRot
@@ -40,7 +41,7 @@ class Case(NamedTuple):
     Attributes:
         name: the test's id.
         make: `make(group, dtype)`: an `nnx.Module` or a function that maps arrays to arrays.
-        input: "image" or "field".
+        input: "image", "field", or the subgroup of a field on its cosets.
         output: how the group acts on the output; None where the function is not equivariant, which
             is tested as well.
         sizes: pairs (H, W) at which quarter turns and mirrors are exact.
@@ -53,8 +54,8 @@ class Case(NamedTuple):
 
     name: str
     make: Callable[[str, str], Callable]
-    input: str = "field"
-    output: str | None = "field"
+    input: str | pdo.Group = "field"
+    output: str | pdo.Group | None = "field"
     sizes: tuple[tuple[int, int], ...] = ANY
     channels: int = 2
     groups: tuple[str, ...] = GROUPS
@@ -63,19 +64,86 @@ class Case(NamedTuple):
     order: int = 1
 
 
-def layer(cls: Any, *features: int, **options: Any) -> Callable[[str, str], nnx.Module]:
-    """Return what makes a layer with random parameters, all of them (biases too) unlike zero."""
+def normal(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Initialise parameters, biases too, with numbers unlike zero."""
+    draws = np.random.default_rng(len(shape)).normal(size=shape) / np.sqrt(shape[0])
+    return jnp.asarray(draws, dtype)
 
-    def normal(key, shape, dtype):
-        draws = np.random.default_rng(len(shape)).normal(size=shape) / np.sqrt(shape[0])
-        return jnp.asarray(draws, dtype)
+
+def random(dtype: str) -> dict[str, Any]:
+    """Return the options of a layer with random parameters."""
+    precise = "float32" if dtype == "bfloat16" else dtype  # half precision computes, no more
+    return dict(kernel_init=normal, bias_init=normal, dtype=dtype, param_dtype=precise)
+
+
+def layer(cls: Any, *features: int, **options: Any) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a layer with random parameters."""
+    return lambda group, dtype: cls(*features, group, **random(dtype), **options, rngs=nnx.Rngs(0))
+
+
+class Bound(nnx.Module):
+    """A Linen layer with its parameters, as a module that the laws can call."""
+
+    def __init__(self, module: linen.Module, x: np.ndarray):
+        variables = module.init(jax.random.key(0), x)
+        assert set(variables) == {"params"}
+        self.module = module
+        self.params = nnx.Dict({k: nnx.Param(v) for k, v in variables["params"].items()})
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return apply_linen(self.module, {k: p[...] for k, p in self.params.items()}, x)
+
+
+@partial(jax.jit, static_argnums=0)  # at every eager call Linen traces initialisers, its own too
+def apply_linen(module: linen.Module, params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    """Call a Linen layer."""
+    return module.apply({"params": params}, x)
+
+
+def linen_layer(cls: Any, *features: int, **options: Any) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a Linen layer with random parameters."""
 
     def make(group: str, dtype: str) -> nnx.Module:
-        precise = "float32" if dtype == "bfloat16" else dtype  # half precision computes, no more
-        inits = dict(kernel_init=normal, bias_init=normal, dtype=dtype, param_dtype=precise)
-        return cls(*features, group, **inits, **options, rngs=nnx.Rngs(0))
+        copies = () if cls is pdo.nn.linen.PDOLift else (pdo.group(group).order,)
+        x = np.zeros((1, 3, 3, *copies, features[0]), jnp.dtype(dtype))
+        return Bound(cls(*features, group, **random(dtype), **options), x)
 
     return make
+
+
+class Descent(nnx.Module):
+    """A network that gives up symmetry with depth, as far down the chain as it is told."""
+
+    chain = ("p8m", "p8", "p4", "p1")
+
+    def __init__(self, last: str, dtype: str, restrict: Callable = pdo.restrict):
+        self.groups = self.chain[: self.chain.index(last) + 1]
+        self.restrict = restrict
+        options = dict(**random(dtype), rngs=nnx.Rngs(0))
+        self.convs = nnx.List([pdo.nn.PDOLift(1, 1, self.groups[0], **options)])
+        for above, below in itertools.pairwise(self.groups):
+            index = pdo.group(above).order // pdo.group(below).order
+            self.convs.append(pdo.nn.PointwiseConv(index, 1, below, **options))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.convs[0](x)
+        for conv, (above, below) in zip(
+            self.convs[1:], itertools.pairwise(self.groups), strict=True
+        ):
+            x = conv(self.restrict(jnp.tanh(x), above, below))
+        return x
+
+
+class Quotient(nnx.Module):
+    """A linear layer between fields on the cosets of subgroups H and K."""
+
+    def __init__(self, group: str, dtype: str, h: pdo.Group, k: pdo.Group):
+        self.group, self.h, self.k = group, h, k
+        self.conv = pdo.nn.PDOConv(2, 1, group, **random(dtype), rngs=nnx.Rngs(0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(pdo.pullback(x, self.group, self.h))
+        return pdo.nn.group_pool(y, "mean", self.group, self.k)
 
 
 def function(fn: Callable, *args: Any, **options: Any) -> Callable[[str, str], Callable]:
@@ -105,6 +173,8 @@ def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
 NET = dict(input="image", channels=1, groups=("p4", "p1m"), leads=(1,))
 STEP = dict(bad_sizes=((6, 6),))
 POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
+LINEN = dict(sizes=FEW[:1], groups=("p4",))
+MIRROR = pdo.group("p1m")  # not normal in p4m: left and right cosets differ
 
 CASES = (
     Case("lift", layer(pdo.nn.PDOLift, 2, 3), input="image", order=2),
@@ -117,6 +187,12 @@ CASES = (
     Case("conv", layer(pdo.nn.PDOConv, 2, 3), order=2),
     Case("conv-turned", layer(pdo.nn.PDOConv, 2, 1, orientation=np.pi / 8), sizes=FEW),
     Case("conv-accuracy-4", layer(pdo.nn.PDOConv, 2, 1, accuracy=4), sizes=FEW),
+    Case("lift-rbf-fd", layer(pdo.nn.PDOLift, 2, 1, scheme="rbf-fd"), "image", sizes=FEW,
+         groups=("p8", "p4m")),
+    Case("conv-gaussian", layer(pdo.nn.PDOConv, 2, 1, scheme="gaussian", sigma=0.8), sizes=FEW,
+         groups=("p4", "p8m")),
+    Case("conv-optimal", layer(pdo.nn.PDOConv, 2, 1, scheme="optimal", orientation=0.3),
+         sizes=FEW, groups=("p6m", "p4")),
     Case("conv-stride-2", layer(pdo.nn.PDOConv, 2, 3, strides=2), sizes=ODD, **STEP),
     Case("conv-stride-3", layer(pdo.nn.PDOConv, 2, 3, strides=3), sizes=THIRD, **STEP),
     Case("conv-dilated", layer(pdo.nn.PDOConv, 2, 3, kernel_dilation=2), sizes=FEW),
@@ -130,13 +206,27 @@ CASES = (
     Case("max-pool-image", function(pdo.nn.max_pool, 3, kind="image", padding="SAME"), "image",
          "image"),
     Case("avg-pool", function(pdo.nn.avg_pool, 2, 2, kind="field"), order=2, **POOL),
-    Case("blur-pool", function(pdo.nn.blur_pool, kind="field"), **POOL),
+    Case("blur-pool", function(pdo.nn.blur_pool, kind="field")),
     Case("group-max", function(pdo.nn.group_pool, "max"), output="image"),
     Case("group-mean", function(pdo.nn.group_pool, "mean"), output="image"),
     Case("group-norm", function(pdo.nn.group_pool, "norm"), output="image", order=2),
     Case("mnist-rot", network(invariant=False), output=None, sizes=((28, 28),), **NET),
     Case("mnist-rot-invariant", network(invariant=True), output="invariant",
          sizes=((22, 22), (24, 22)), bad_sizes=((23, 23),), **NET),
+    Case("blur-pool-6", function(pdo.nn.blur_pool, 6, kind="field"), **POOL),
+    Case("max-then-blur", function(lambda x: pdo.nn.blur_pool(
+        pdo.nn.max_pool(x, 3, padding="SAME", kind="field"), kind="field")), sizes=FEW[:1]),
+    Case("resize", function(pdo.nn.resize, 7, kind="field"), sizes=((4, 4), (3, 9)), order=2),
+    Case("concatenate", function(lambda x: jnp.concatenate([jnp.tanh(x), x], -1)), sizes=FEW[:1]),
+    Case("descent", Descent, "image", sizes=FEW[:1], channels=1, groups=("p4",)),
+    Case("coset-max", function(pdo.nn.group_pool, "max", "p4m", MIRROR), output=MIRROR,
+         sizes=FEW[:1], groups=("p4m",)),
+    Case("coset-conv", partial(Quotient, h=MIRROR, k=pdo.group("p2")), MIRROR, pdo.group("p2"),
+         sizes=FEW[:1], groups=("p4m",)),
+    Case("linen-lift", linen_layer(pdo.nn.linen.PDOLift, 2, 3), "image", **LINEN),
+    Case("linen-conv", linen_layer(pdo.nn.linen.PDOConv, 2, 1), **LINEN),
+    Case("linen-transpose", linen_layer(pdo.nn.linen.PDOConvTranspose, 2, 1, strides=2), **LINEN),
+    Case("linen-pointwise", linen_layer(pdo.nn.linen.PointwiseConv, 2, 3), **LINEN),
 )  # fmt: skip
 
 
@@ -151,7 +241,13 @@ def sample(
     In NumPy, as all that is done to arrays in this file outside of the functions under test: every
     eager operation of JAX on a new shape is one more program to compile.
     """
-    copies = (pdo.group(group).order,) if case.input == "field" else ()
+    match case.input:
+        case "image":
+            copies = ()
+        case "field":
+            copies = (pdo.group(group).order,)
+        case subgroup:
+            copies = (pdo.group(group).order // subgroup.order,)
     draws = np.random.default_rng(seed).normal(size=(*lead, *size, *copies, case.channels))
     return draws.astype(jnp.dtype(dtype))
 
@@ -168,11 +264,23 @@ def pure(case: Case, group: str, dtype: str) -> tuple[Callable, Any]:
     return lambda params, x: nnx.merge(graphdef, params, rest)(x), params
 
 
-def move(x: Any, group: pdo.Group, element: int, kind: str) -> np.ndarray:
+def left_cosets(group: pdo.Group, kind: str | pdo.Group) -> np.ndarray:
+    """Return which elements are in which left coset aH, `(|G/H|, |G|)`, by comparing matrices.
+
+    Cosets are in the order of their first elements; H of a "field" is the identity alone.
+    """
+    subgroup = kind.matrices if isinstance(kind, pdo.Group) else group.matrices[:1]
+    quotients = np.einsum("aji,bjk->abik", group.matrices, group.matrices)  # a^-1 b
+    distances = np.sum((quotients[:, :, None] - subgroup) ** 2, axis=(3, 4))
+    together = np.min(distances, axis=2) < 1e-9
+    return together[np.argmax(together, axis=0) == np.arange(group.order)]
+
+
+def move(x: Any, group: pdo.Group, element: int, kind: str | pdo.Group) -> np.ndarray:
     """Move an array by an element that permutes the pixels, with index arithmetic alone.
 
     Every pixel of the output looks up where it came from: position A^-1 p, measured in half pixels
-    from the centre; the group axis looks up g^-1 h by comparing matrices.
+    from the centre; the group axis looks up (the coset of) g^-1 h by comparing matrices.
     """
     x = np.asarray(x)
     if kind == "invariant":
@@ -180,15 +288,18 @@ def move(x: Any, group: pdo.Group, element: int, kind: str) -> np.ndarray:
     matrix, ndim = group.matrices[element], group.ndim
     axes = np.eye(ndim)[::-1] * np.array([1, -1, 1][:ndim])  # (x, y, z) -> (z, -y, x), the array's
     turn = np.rint(axes @ matrix @ axes.T).astype(int)
-    lead = x.ndim - ndim - (2 if kind == "field" else 1)
+    lead = x.ndim - ndim - (1 if kind == "image" else 2)
     shape = np.array(x.shape[lead : lead + ndim])
     new_shape = np.abs(turn) @ shape
     p = np.stack(np.meshgrid(*(2 * np.arange(n) - (n - 1) for n in new_shape), indexing="ij"), -1)
     source = (p @ turn + shape - 1) // 2
     y = x[(slice(None),) * lead + tuple(np.moveaxis(source, -1, 0))]
-    if kind == "field":
-        differences = matrix.T @ group.matrices - group.matrices[:, None]  # [h', h]: g^-1 h - h'
-        y = y[..., np.argmin(np.sum(differences**2, axis=(2, 3)), axis=0), :]
+    if kind != "image":
+        cosets = left_cosets(group, kind)
+        first = group.matrices[np.argmax(cosets, axis=1)]
+        differences = matrix.T @ first - group.matrices[:, None]  # [h, coset]: g^-1 a - h
+        came_from = np.argmin(np.sum(differences**2, axis=(2, 3)), axis=0)
+        y = y[..., np.argmax(cosets[:, came_from], axis=0), :]
     return y
 
 
@@ -199,7 +310,9 @@ def distance(a: Any, b: Any) -> float:
     return float(np.max(np.abs(a - b)) / np.max(np.abs(b)))
 
 
-def equivariance(apply: Callable, x: Any, group: str, input_kind: str, output: str) -> float:
+def equivariance(
+    apply: Callable, x: Any, group: str, input_kind: str | pdo.Group, output: str | pdo.Group
+) -> float:
     """Return the largest `distance` of f(L_g x) from L_g f(x) over the elements on the grid.
 
     `x` has no leading axes; the moved copies become one.
