@@ -39,7 +39,7 @@ def gaussian_derivative(
 
     Example:
         >>> gaussian_derivative((1, 0), 2, 3, 1.0)[1].round(3).tolist()
-        [-0.137, 0.0, 0.137]
+        [-0.226, 0.0, 0.226]
 
     References:
         e2cnn's and the steerable-PDO code's `smoothing` s is not a standard deviation: their
