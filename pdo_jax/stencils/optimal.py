@@ -4,15 +4,15 @@ The stencils c_t of all derivatives of one degree d answer to the wave exp(i w x
 
     S_t(w) = sum_j c_t[j] exp(i w j),            exactly (i w)^t.
 
-A rotation or mirror R mixes the derivatives of a degree by an orthogonal matrix (under the multinomial norm
-sum_t d!/t! |S_t|^2), and the layer is equivariant at w if S(R w) = R S(w). The S for which that
+A rotation or mirror R mixes the derivatives of a degree by a matrix, orthogonal in the norm
+sum_t d!/t! |S_t|^2, and the layer is equivariant at w if S(R w) = R S(w). The S for which that
 holds for all R are spanned, on a sphere |w| = r, by the symmetric tensors
 
     E_q(w) = sym( w^(d - 2q) identity^q ),       q = 0 .. d // 2,
 
 with any factor for each r and q: a blur changes the factors and breaks nothing. So the mean over
-all R of |S(R w) - R S(w)|^2 is twice the squared distance of S from that span, and the
-stencils minimise
+all R of |S(R w) - R S(w)|^2 is twice the squared distance of S from that span, and the stencils
+minimise
 
     integral over |w| <= band of  | S - projection of S on span(E_q) |^2  dw
 
