@@ -17,6 +17,7 @@ from pdo_jax.equivariance import convergence_errors as convergence_errors
 from pdo_jax.equivariance import convergence_order as convergence_order
 from pdo_jax.equivariance import equivariance_error as equivariance_error
 from pdo_jax.fields import act as act
+from pdo_jax.fields import pullback as pullback
 from pdo_jax.fields import restrict as restrict
 from pdo_jax.groups import Group as Group
 from pdo_jax.groups import cyclic as cyclic

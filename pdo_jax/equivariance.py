@@ -28,8 +28,8 @@ def equivariance_error(
     x: Float[_check.Array, "..."],
     group: Group | str,
     *,
-    input_kind: str = "image",
-    output_kind: str = "field",
+    input_kind: fields.Kind = "image",
+    output_kind: fields.Kind = "field",
 ) -> Float[jax.Array, " elements"]:
     """Return the relative equivariance error of a function for every element of a group.
 
@@ -43,7 +43,8 @@ def equivariance_error(
             statistics and random keys cannot change under vmap).
         x: its input, any number of leading axes.
         group: the `Group` or its name.
-        input_kind: "image", "field" or "invariant": how the group acts on `x`.
+        input_kind: how the group acts on `x`: "image", "field", "invariant", or the subgroup H, a
+            `Group`, of a field on the cosets G/H.
         output_kind: the same for the output.
 
     Returns:
@@ -65,7 +66,7 @@ def equivariance_error(
     """
     group = as_group(group)
     for name, kind in (("input_kind", input_kind), ("output_kind", output_kind)):
-        _check.choice(name, kind, fields.KINDS)
+        fields.check_kind(name, kind, group)
     moved = [fields.act(group, g, x, input_kind) for g in range(group.order)]
     still = fn(jnp.asarray(x))
     expected = [fields.act(group, g, still, output_kind) for g in range(group.order)]
@@ -87,12 +88,12 @@ def equivariance_error(
     return jnp.where(difference == 0, 0, jnp.where(size == 0, jnp.inf, relative))
 
 
-def _squares(output: jax.Array, expected: jax.Array, ndim: int, kind: str) -> jax.Array:
+def _squares(output: jax.Array, expected: jax.Array, ndim: int, kind: fields.Kind) -> jax.Array:
     """Return the sums of squares of the difference and of the expected output over the disc."""
     precise = np.promote_types(output.dtype, np.float32)
     output, expected = output.astype(precise), expected.astype(precise)
     if kind != "invariant":
-        last = -2 if kind == "field" else -1
+        last = -1 if kind == "image" else -2
         disc = fields.inscribed_disc(output.shape[last - ndim : last])
         mask = jnp.asarray(disc.reshape(*disc.shape, *(1,) * -last), precise)
         output, expected = mask * output, mask * expected
@@ -108,8 +109,8 @@ def assert_equivariant(
     x: Float[_check.Array, "..."],
     group: Group | str,
     *,
-    input_kind: str = "image",
-    output_kind: str = "field",
+    input_kind: fields.Kind = "image",
+    output_kind: fields.Kind = "field",
     tolerance: float | None = None,
     approximate_tolerance: float | None = None,
 ) -> None:
@@ -120,7 +121,7 @@ def assert_equivariant(
             statistics and random keys cannot change under vmap).
         x: its input. Use noise for the exact elements; smooth input for the others.
         group: the `Group` or its name.
-        input_kind: "image", "field" or "invariant".
+        input_kind: "image", "field", "invariant", or the subgroup of a field on its cosets.
         output_kind: the same for the output.
         tolerance: the largest relative error allowed for elements that permute the pixels; by
             default 1e-12 in float64, 1e-5 in float32, 5e-3 in float16 and 5e-2 in bfloat16.

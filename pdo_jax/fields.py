@@ -1,9 +1,12 @@
 """How a group acts on images and on fields, and what is left of a field under a subgroup.
 
-    image        (L_g x)(p)    = x(g^-1 p)
-    field        (L_g x)(p, h) = x(g^-1 p, g^-1 h)
-    invariant    L_g x         = x
+    image           (L_g x)(p)     = x(g^-1 p)
+    field           (L_g x)(p, h)  = x(g^-1 p, g^-1 h)
+    field on G/H    (L_g x)(p, aH) = x(g^-1 p, g^-1 aH)
+    invariant       L_g x          = x
 
+A field on the cosets aH, such as orientations modulo 180 degrees (p8 / p2), is called by its
+subgroup H. Cosets are in the order of their first elements; the field itself is the one on G/{e}.
 Positions p are measured from the centre of the image, x to the right and y up. An element that
 permutes the pixels does just that; any other samples an interpolating cubic spline.
 """
@@ -24,14 +27,17 @@ from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
 
 KINDS = ("image", "field", "invariant")
+Kind = str | Group  # one of KINDS, or the subgroup H of a field on G/H
 
 
 def act(
-    group: Group | str, element: int, x: Float[_check.Array, "..."], kind: str = "image"
+    group: Group | str, element: int, x: Float[_check.Array, "..."], kind: Kind = "image"
 ) -> Float[jax.Array, "..."]:
     """Let an element of a group act on an image, a field or an invariant.
 
         image: y(p) = x(g^-1 p)          field: y(p, h) = x(g^-1 p, g^-1 h)
+
+    On the field of a quotient h is a coset.
 
     Elements that permute the pixels (quarter turns, mirrors) are exact, and exchange H and W where
     they must. All others interpolate with a spline of order 3, keep the shape, and put zeros where
@@ -40,9 +46,10 @@ def act(
     Args:
         group: the `Group` or its name.
         element: the index of the element g.
-        x: `(..., H, W, C)` for an image, `(..., H, W, |G|, C)` for a field, anything for an
-            invariant; any number of leading axes.
-        kind: "image", "field" or "invariant".
+        x: `(..., H, W, C)` for an image, `(..., H, W, |G|, C)` for a field, `(..., H, W, |G/H|, C)`
+            for a field on the cosets of a subgroup H, anything for an invariant; any number of
+            leading axes.
+        kind: "image", "field", "invariant", or the subgroup H, a `Group`, of a field on G/H.
 
     Returns:
         The transformed array, in the dtype of `x`. Differentiable in `x`.
@@ -58,18 +65,37 @@ def act(
     """
     group = as_group(group)
     element = check_element(group, element)
-    if _check.choice("kind", kind, KINDS) == "invariant":
+    if check_kind("kind", kind, group) == "invariant":
         return jnp.asarray(x)
-    field = kind == "field"
-    axes = "(..., H, W, |G|, C)" if field else "(..., H, W, C)"
-    x = _check.floating("x", x, axes, group.ndim + 1 + field)
-    if not field:
+    if kind == "image":
+        x = _check.floating("x", x, "(..., H, W, C)", group.ndim + 1)
         return transform(x, group.matrices[element])
-    _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    x = _check.floating("x", x, "(..., H, W, |G|, C)", group.ndim + 2)
+    if isinstance(kind, Group):
+        first, coset_of = cosets(group, kind)
+        check_cosets(x, len(first), group, kind)
+        source = coset_of[group.product[group.inverse[element], first]]
+    else:
+        _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+        source = group.product[group.inverse[element]]
     merged = x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
     flat = transform(merged, group.matrices[element])
     moved = flat.reshape(*flat.shape[:-1], *x.shape[-2:])
-    return moved[..., group.product[group.inverse[element]], :]
+    return moved[..., source, :]
+
+
+def check_kind(name: str, kind: Kind, group: Group) -> Kind:
+    """Return `kind` if it is one of `KINDS` or a subgroup of `group`."""
+    if isinstance(kind, Group):
+        members(group, kind, name)
+        return kind
+    return _check.choice(name, kind, KINDS)
+
+
+def check_cosets(x: jax.Array, number: int, group: Group, subgroup: Group) -> None:
+    """Raise unless axis -2 of `x` holds one entry for each coset."""
+    what = f"the number of cosets of {subgroup.name} in {group.name}"
+    _check.axis("x", x, -2, number, what)
 
 
 def check_element(group: Group, element: int) -> int:
@@ -228,22 +254,86 @@ def restrict(
     group, subgroup = as_group(group), as_group(subgroup)
     x = _check.floating("x", x, "(..., |G|, C)", 2)
     _check.axis("x", x, -2, group.order, f"the order of {group.name}")
+    right = group.product[members(group, subgroup)]  # [k, t] -> k t
+    first = np.flatnonzero(np.min(right, axis=0) == np.arange(group.order))
+    y = x[..., right[:, first], :]
+    return y.reshape(*x.shape[:-2], subgroup.order, len(first) * x.shape[-1])
+
+
+def pullback(
+    x: Float[_check.Array, "*lead q c"], group: Group | str, subgroup: Group | str
+) -> Float[jax.Array, "*lead g c"]:
+    """Read a field on the cosets of a subgroup as a field on the group.
+
+        y(p, g) = x(p, gH)
+
+    The action stays the action. `pdo_jax.nn.group_pool(y, "mean", group, subgroup)` is the way
+    back. Between the two any layer for fields is a layer for fields on cosets, and a group
+    convolution is no restriction: whatever is linear and equivariant between fields on G/H and G/K
+    is a group convolution of the pulled-back field, then the mean over each coset of K.
+
+    Args:
+        x: `(..., |G/H|, C)` field on the left cosets gH, in the order of their first elements.
+        group: the `Group` G or its name.
+        subgroup: the `Group` H or its name; its matrices must be among those of `group`.
+
+    Returns:
+        `(..., |G|, C)` field on `group`.
+
+    Raises:
+        TypeError, ValueError: if `subgroup` is not one, or `x` is not a field on its cosets.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> x = jnp.arange(4.0)[:, None]  # four orientations modulo 180 degrees
+        >>> pdo.pullback(x, "p8", "p2")[:, 0].tolist()
+        [0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0]
+    """
+    group, subgroup = as_group(group), as_group(subgroup)
+    x = _check.floating("x", x, "(..., |G/H|, C)", 2)
+    first, coset_of = cosets(group, subgroup)
+    check_cosets(x, len(first), group, subgroup)
+    return x[..., coset_of, :]
+
+
+def cosets(group: Group, subgroup: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Return the left cosets gH of a subgroup, in the order of their first elements.
+
+    Args:
+        group: the group G.
+        subgroup: the subgroup H.
+
+    Returns:
+        `(|G/H|,)` the first element of every coset, and `(|G|,)` the coset of every element.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> first, coset_of = cosets(pdo.group("p4"), pdo.group("p2"))
+        >>> first.tolist(), coset_of.tolist()
+        ([0, 1], [0, 1, 0, 1])
+    """
+    left = group.product[:, members(group, subgroup)]  # [g, h] -> g h
+    return np.unique(np.min(left, axis=1), return_inverse=True)
+
+
+def members(group: Group, subgroup: Group, name: str = "subgroup") -> np.ndarray:
+    """Return the indices of a subgroup's elements among those of the group.
+
+    Raises:
+        ValueError: if it is not a subgroup; `name` is the argument's.
+    """
     if subgroup.ndim != group.ndim:
         raise ValueError(
-            f"subgroup (={subgroup.name}) acts on {subgroup.ndim} dimensions, but {group.name} on "
+            f"{name} (={subgroup.name}) acts on {subgroup.ndim} dimensions, but {group.name} on "
             f"{group.ndim}; pass a subgroup of {group.name}."
         )
     try:
-        members = group.index(subgroup.matrices)
+        return group.index(subgroup.matrices)
     except ValueError as error:
         raise ValueError(
-            f"subgroup (={subgroup.name}) must be a subgroup of {group.name}, with matrices among "
+            f"{name} (={subgroup.name}) must be a subgroup of {group.name}, with matrices among "
             f"those of {group.name}; pass another one. ({error})"
         ) from None
-    cosets = group.product[members]  # [k, t] -> k t
-    first = np.flatnonzero(np.min(cosets, axis=0) == np.arange(group.order))
-    y = x[..., cosets[:, first], :]
-    return y.reshape(*x.shape[:-2], subgroup.order, len(first) * x.shape[-1])
 
 
 def inscribed_disc(shape: tuple[int, ...]) -> np.ndarray:

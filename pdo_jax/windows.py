@@ -126,9 +126,42 @@ def place(
                 f"{caller}: padding (={padding!r}) leaves {n + low + high} pixels of {n} for a "
                 f"window of {e}; pass padding='SAME' or a larger image."
             )
-        if s > 1 and room // s * s != n + 2 * low - e:
+        if not _symmetric(n, e, s, low, high):
             _warn_once(caller, n, e, s, low, high)
     return pads
+
+
+def fitting(
+    sizes: Sequence[int], strides: Sequence[int], padding: Padding, extents: Sequence[int]
+) -> tuple[int, ...]:
+    """Return for every axis the first of some extents whose windows lie symmetrically on it.
+
+    Args:
+        sizes: the number of pixels along every axis.
+        strides: the step along every axis.
+        padding: as in `resolve_padding`.
+        extents: the extents to choose from; the last one where none fits.
+
+    Returns:
+        One extent for every axis.
+
+    Raises:
+        TypeError, ValueError: if `padding` is not valid.
+
+    Example:
+        >>> fitting((28, 29), (2, 2), "SAME", (5, 6))
+        (6, 5)
+    """
+    pairs = {e: resolve_padding(padding, (e,) * len(sizes)).pairs for e in extents}
+    return tuple(
+        next((e for e in extents if _symmetric(n, e, s, *pairs[e][i])), extents[-1])
+        for i, (n, s) in enumerate(zip(sizes, strides, strict=True))
+    )
+
+
+def _symmetric(n: int, e: int, s: int, low: int, high: int) -> bool:
+    """Return whether the first window is as far from its edge as the last one from the other."""
+    return s == 1 or (n + low + high - e) // s * s == n + 2 * low - e
 
 
 @functools.cache

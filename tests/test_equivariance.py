@@ -221,6 +221,20 @@ def test_error_of_fields():
     np.testing.assert_array_equal(pooled, 0)
 
 
+def test_error_of_fields_on_cosets():
+    """Every kind is a subgroup: of a "field" it is {e}, and of an "image" with one more axis G."""
+    G, H = pdo.group("p4m"), pdo.group("p1m")
+    x = noise(4, 4, 8, 1)
+    mean = jax.jit(lambda x: pdo.nn.group_pool(x, "mean", G, H))
+    error = pdo.equivariance_error(mean, x, G, input_kind=pdo.group("p1"), output_kind=H)
+    assert error.shape == (8,) and np.all(error < 1e-15)
+    total = jax.jit(lambda x: jnp.sum(x, -2, keepdims=True))
+    assert np.all(pdo.equivariance_error(total, x, G, input_kind="field", output_kind=G) < 1e-14)
+    pdo.assert_equivariant(mean, x, G, input_kind="field", output_kind=H)
+    with pytest.raises(AssertionError, match="fn is not equivariant to p4m"):  # other cosets
+        pdo.assert_equivariant(mean, x, G, input_kind="field", output_kind=pdo.group("p2"))
+
+
 @pytest.mark.parametrize("dtype", laws.DTYPES)
 def test_error_in_low_precision(dtype):
     """Sums of squares are taken in at least float32: 16 bits would overflow or round them away."""

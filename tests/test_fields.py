@@ -252,7 +252,136 @@ def test_channels_of_a_restriction():
             np.testing.assert_array_equal(y[k, 3 * t : 3 * t + 3], x[2 * k + t])
 
 
+def test_a_network_gives_up_symmetry_with_depth():
+    """From p8m to p8 to p4 to p1: equivariant to the last group, and from there on to no other."""
+    x = noise(5, 5, 1)
+    for last in laws.Descent.chain[1:]:
+        net = jax.jit(laws.Descent(last, "float64"))
+        assert laws.equivariance(net, x, last, "image", "field") <= 1e-12
+    for lost in ("p4", "p1m"):  # what p1 has given up
+        assert laws.equivariance(net, x, lost, "image", "invariant") > 1e-3
+
+
+@pytest.mark.parametrize("last", ["p8", "p4"])
+def test_a_network_with_the_wrong_cosets_is_not_equivariant(last):
+    def wrong(x, group, subgroup):
+        """k t in the place of t k, on fields: left cosets, which are no fields on the subgroup."""
+        G = pdo.group(group)
+        inside = G.index(pdo.group(subgroup).matrices)
+        first = np.flatnonzero(np.min(G.product[:, inside], 1) == np.arange(G.order))
+        y = x[..., G.product[np.ix_(first, inside)].T, :]
+        return y.reshape(*x.shape[:-2], len(inside), -1)
+
+    def shifted(x, group, subgroup):
+        return pdo.restrict(jnp.roll(x, 1, -2), group, subgroup)
+
+    x = noise(5, 5, 1)
+    for restrict in (wrong, shifted):
+        if last == "p8" or restrict is shifted:  # p8 is commutative: its cosets are the same
+            net = jax.jit(laws.Descent(last, "float64", restrict))
+            assert laws.equivariance(net, x, last, "image", "field") > 1e-3
+
+
 @pytest.mark.parametrize("subgroup", ["p3", "p8m", "p1m"])
 def test_what_is_not_a_subgroup_is_refused(subgroup):
     with pytest.raises(ValueError, match="not an element of the group 'p8'"):
         pdo.restrict(noise(8, 1), "p8", subgroup)
+
+
+# ------------------------------------------------------------------------------ quotients
+
+QUOTIENTS = [
+    ("p8", "p2"),
+    ("p4m", "p1m"),
+    ("p4m", "p2"),
+    ("p3m", "p1m"),
+    ("p4", "p1"),
+    ("p4", "p4"),
+]
+quotients = pytest.mark.parametrize(("group", "subgroup"), QUOTIENTS)
+
+
+@quotients
+def test_cosets_are_left_cosets(group, subgroup):
+    G, H = pdo.group(group), pdo.group(subgroup)
+    first, coset_of = fields.cosets(G, H)
+    expected = laws.left_cosets(G, H)  # by comparing matrices
+    np.testing.assert_array_equal(coset_of == np.arange(len(first))[:, None], expected)
+    np.testing.assert_array_equal(first, np.argmax(expected, axis=1))
+    assert np.all(np.diff(first) > 0) and first[0] == 0
+
+
+@quotients
+def test_action_on_cosets(group, subgroup):
+    """Against index arithmetic; the cosets of {e} are the group, those of G an image."""
+    G, H = pdo.group(group), pdo.group(subgroup)
+    x = noise(3, 4, G.order // H.order, 2)
+    for g in np.flatnonzero(G.on_grid).tolist():
+        y = pdo.act(G, g, x, H)
+        np.testing.assert_array_equal(y, laws.move(x, G, g, H))
+        if subgroup == "p1":
+            np.testing.assert_array_equal(y, pdo.act(G, g, x, "field"))
+        if subgroup == group:
+            np.testing.assert_array_equal(y[..., 0, :], pdo.act(G, g, x[..., 0, :]))
+
+
+def test_orientations_modulo_a_half_turn():
+    """A quarter turn moves p8 / p2 by two of its four places, a half turn by none."""
+    x = noise(1, 1, 4, 1)
+    H = pdo.group("p2")
+    np.testing.assert_array_equal(pdo.act("p8", 2, x, H), np.roll(x, 2, axis=2))
+    np.testing.assert_array_equal(pdo.act("p8", 4, x, H), x)
+
+
+@quotients
+def test_pullback_and_mean(group, subgroup):
+    """Elements permute the axis before or after; pooling over the cosets undoes the pullback."""
+    G, H = pdo.group(group), pdo.group(subgroup)
+    q, x = noise(G.order // H.order, 2), noise(G.order, 2)
+    pulled, pooled = pdo.pullback(q, G, H), pdo.nn.group_pool(x, "mean", G, H)
+    assert pulled.shape == (G.order, 2) and pooled.shape == q.shape
+    for kind in ("mean", "max"):
+        np.testing.assert_allclose(pdo.nn.group_pool(pulled, kind, G, H), q, rtol=1e-15)
+    for g in range(G.order):
+        on_field = G.product[G.inverse[g]]
+        on_cosets = np.argmax(laws.left_cosets(G, H)[:, on_field], axis=0)  # of g^-1 h, for all h
+        on_cosets = on_cosets[fields.cosets(G, H)[0]]
+        np.testing.assert_array_equal(pulled[on_field], pdo.pullback(q[on_cosets], G, H))
+        moved = pdo.nn.group_pool(x[on_field], "mean", G, H)
+        np.testing.assert_allclose(moved, pooled[on_cosets], rtol=1e-14)
+
+
+def test_right_cosets_are_no_field_on_a_quotient():
+    """The control: pooled over Hg, not over gH, the rotations of p4m go wrong."""
+    G, H = pdo.group("p4m"), pdo.group("p1m")
+    inside = fields.members(G, H)
+    x = noise(4, 5, 8, 1)
+
+    def pool(members_of):  # (|G|, |H|): the coset of every element
+        first = np.unique(members_of.min(axis=1))
+        return jax.jit(lambda x: jnp.mean(x[..., members_of[first], :], -2))
+
+    left, right = pool(G.product[:, inside]), pool(G.product[inside].T)
+    assert laws.equivariance(left, x, "p4m", "field", H) < 1e-14
+    assert laws.equivariance(right, x, "p4m", "field", H) > 0.1
+
+
+@pytest.mark.parametrize("h", ["p1", "p1m", "p2", "p4m"])
+@pytest.mark.parametrize("k", ["p1", "p1m", "p4"])
+def test_every_linear_map_between_quotients_is_a_group_convolution(h, k):
+    """Pull back, convolve, pool: as many independent maps as there are double cosets K g H.
+
+    That is the dimension of all linear equivariant maps from functions on G/H to those on G/K.
+    """
+    G, H, K = pdo.group("p4m"), pdo.group(h), pdo.group(k)
+
+    @jax.jit
+    def apply(q, w):
+        y = pdo.pointwise_group_conv(pdo.pullback(q[:, None], G, H), w[:, None, None], G)
+        return pdo.nn.group_pool(y, "mean", G, K)[:, 0]
+
+    columns = jax.vmap(jax.vmap(apply, (0, None)), (None, 0))
+    maps = columns(jnp.eye(G.order // H.order), jnp.eye(G.order))  # [weight, input, output]
+    left, right = G.index(K.matrices), G.index(H.matrices)
+    double = {frozenset(G.product[np.ix_(left, G.product[g, right])].flat) for g in range(G.order)}
+    assert np.linalg.matrix_rank(maps.reshape(G.order, -1)) == len(double)

@@ -12,6 +12,7 @@ from jax.test_util import check_grads
 
 import pdo_jax as pdo
 from pdo_jax import windows
+from tests import laws
 
 
 @pytest.fixture(autouse=True)
@@ -112,10 +113,10 @@ def test_defaults_are_those_of_flax_but_for_blur_pool():
     with jax.numpy_dtype_promotion("standard"):  # for Flax's avg_pool
         for mine, theirs in ((pdo.nn.max_pool, nnx.max_pool), (pdo.nn.avg_pool, nnx.avg_pool)):
             np.testing.assert_array_equal(mine(x, 2), theirs(jnp.asarray(x), (2, 2)))  # stride 1
-    blurred = pdo.nn.blur_pool(x)
+    blurred = pdo.nn.blur_pool(x)  # 6 taps on 8 pixels
     expected = oracle(x[0], weighted, binomial, (6, 6), (2, 2), (2, 2))
     np.testing.assert_allclose(blurred[0], expected, rtol=1e-12)
-    # The default is a 5-tap blur, then 2x2 mean pooling.
+    # That is a 5-tap blur, then 2x2 mean pooling.
     two_steps = pdo.nn.avg_pool(pdo.nn.blur_pool(np.pad(x, [(0, 0), (2, 2), (2, 2), (0, 0)]), 5, 1,
                                                  "VALID"), 2, 2)  # fmt: skip
     np.testing.assert_allclose(blurred, two_steps, rtol=1e-12)
@@ -235,12 +236,36 @@ def test_quarter_turns_are_exact_at_the_documented_sizes(
     turning_error(said, bad, kind)  # traced again, and not said again
 
 
-def test_blur_pool_halves_even_sizes_and_odd_sizes():
-    for n in (6, 8, 28):
-        x = jnp.zeros((n, n, 1))
-        assert jax.eval_shape(pdo.nn.blur_pool, x).shape == (n // 2, n // 2, 1)
-        odd = jax.eval_shape(lambda x: pdo.nn.blur_pool(x, 5), jnp.zeros((n + 1, n + 1, 1)))
-        assert odd.shape == ((n + 2) // 2,) * 2 + (1,)
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("kind", ["image", "field"])
+def test_blur_pool_fits_every_size(n, kind):
+    """By default quarter turns are exact on even and on odd sizes, which both are halved."""
+    blur = jax.jit(lambda x: pdo.nn.blur_pool(x, kind=kind))
+    assert turning_error(blur, n, kind) < 1e-14
+    shape = (1, n, n, 4, 1) if kind == "field" else (1, n, n, 1)
+    assert jax.eval_shape(blur, jnp.zeros(shape)).shape[1:3] == ((n + 1) // 2,) * 2
+
+
+def test_the_default_window_of_the_blur():
+    x = normal(6, 9, 2)
+    expected = oracle(x, weighted, binomial, (6, 5), (2, 2), (2, 2))
+    np.testing.assert_allclose(jax.jit(pdo.nn.blur_pool)(x), expected, rtol=1e-12)
+
+    def same(x, window, **options):
+        """Compare the programs of the default and of a window."""
+        default, explicit = (
+            str(jax.make_jaxpr(lambda x, w=w: pdo.nn.blur_pool(x, w, **options))(x))
+            for w in (None, window)
+        )
+        return default == explicit
+
+    assert same(x, (6, 5)) and not same(x, (6, 7))
+    assert same(x, 5, strides=1)
+    assert same(x, (6, 5), padding="VALID")
+    assert same(normal(7, 8, 1), (5, 6), strides=3)
+    assert same(normal(4, 5, 6, 1), (6, 5, 6), strides=(2, 2, 2))  # a volume
+    with pytest.warns(pdo.EquivarianceWarning, match="blur_pool: a window of 6 with stride 3"):
+        assert same(x, 6, strides=3)  # 5 taps want 1 mod 3, and 6 want 2 mod 3
 
 
 def test_flaxs_bare_pool_pools_the_group_axis():
@@ -263,6 +288,65 @@ def test_the_group_axis_is_untouched():
             np.testing.assert_array_equal(pool(alone, 2, 2, "VALID")[..., g, :], whole[..., g, :])
 
 
+# ---------------------------------------------------------------- resizing
+
+
+def triangles(old, new):
+    """Weights (new, old) of linear interpolation between the centres of pixels.
+
+    Both images cover [0, 1]; where the image shrinks, the triangle is as wide as two new pixels.
+    """
+    centres = [(np.arange(n) + 0.5) / n for n in (new, old)]
+    distance = np.abs(centres[0][:, None] - centres[1]) * min(old, new)
+    weights = np.maximum(1 - distance, 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [(7, 10), (9, 3), (1, 1), (5, 6)], ids=str)
+def test_resize_interpolates(size):
+    field = normal(2, 5, 6, 4, 3)
+    expected = np.einsum("ai,bj,nijgc->nabgc", *map(triangles, (5, 6), size), field)
+    resized = jax.jit(lambda x: pdo.nn.resize(x, size))(field)
+    np.testing.assert_allclose(resized, expected, rtol=1e-12, atol=1e-15)
+    image = pdo.nn.resize(field[:, :, :, 0], size, kind="image")
+    np.testing.assert_allclose(image, expected[:, :, :, 0], rtol=1e-12, atol=1e-15)
+    alone = pdo.nn.resize(field[0], size, kind="field")
+    np.testing.assert_allclose(alone, expected[0], rtol=1e-12, atol=1e-15)
+
+
+def test_resize_volumes():
+    x = normal(2, 3, 4, 1)
+    expected = np.einsum("ai,bj,ck,ijkl->abcl", *map(triangles, (2, 3, 4), (4, 3, 5)), x)
+    np.testing.assert_allclose(pdo.nn.resize(x, (4, 3, 5)), expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["image", "field"])
+@pytest.mark.parametrize(("n", "size"), [(4, 7), (5, 10), (8, 3), (7, 7), (1, 4)])
+def test_resize_is_exact_at_all_sizes(n, size, kind):
+    resize = jax.jit(lambda x: pdo.nn.resize(x, size, kind=kind))
+    assert turning_error(resize, n, kind) < 1e-14
+
+
+def test_corner_aligned_sampling_with_one_border_is_not_exact():
+    """The control: new pixels counted from the first one, as `x[::2]` counts them."""
+
+    def repeat(x):
+        fine = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+        return (fine + jnp.roll(jnp.roll(fine, 1, 1), 1, 2)) / 2
+
+    assert turning_error(repeat, 4, "image") > 0.1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+def test_resize_keeps_the_dtype(dtype):
+    x = jnp.asarray(normal(4, 4, 2), dtype)
+    y = pdo.nn.resize(x, 7)
+    assert y.dtype == x.dtype
+    expected = pdo.nn.resize(x.astype("float64"), 7)
+    error = np.asarray(y, np.float64) - np.asarray(expected)
+    assert np.abs(error).max() <= 4 * jnp.finfo(dtype).eps
+
+
 # ---------------------------------------------------------------- over the group
 
 
@@ -274,7 +358,11 @@ def test_group_pools(shape):
     np.testing.assert_allclose(
         pdo.nn.group_pool(x, "mean"), x.mean(axis=-2), rtol=1e-12, atol=1e-15
     )
-    norms = [[math.hypot(*row) for row in matrix.T] for matrix in x.reshape(-1, *shape[-2:])]
+    order = shape[-2]
+    norms = [
+        [math.hypot(*row) / math.sqrt(order) for row in matrix.T]
+        for matrix in x.reshape(-1, *shape[-2:])
+    ]
     expected = np.reshape(norms, (*shape[:-2], shape[-1]))
     np.testing.assert_allclose(pdo.nn.group_pool(x, "norm"), expected, rtol=1e-12)
 
@@ -303,12 +391,26 @@ def test_the_gradient_of_the_norm_at_zero_is_zero():
     x = normal(3, 4, 2)
     x[1] = 0
     gradient = jax.grad(total)(jnp.asarray(x))
-    expected = x / np.where((x == 0).all(1), 1, np.sqrt((x**2).sum(axis=1)))[:, None]
+    expected = x / 4 / np.where((x == 0).all(1), 1, np.sqrt((x**2).mean(axis=1)))[:, None]
     np.testing.assert_allclose(gradient, expected, rtol=1e-12)
     np.testing.assert_array_equal(gradient[1], 0)
     np.testing.assert_array_equal(jax.jvp(total, (jnp.zeros((4, 2)),), (jnp.ones((4, 2)),))[1], 0)
     second = jax.jacfwd(jax.grad(total))(jnp.zeros((4, 2)))
     assert np.all(np.isfinite(second))
+
+
+@pytest.mark.parametrize(("group", "subgroup"), [("p8", "p2"), ("p4m", "p1m"), ("p3", "p3")])
+def test_group_pools_over_cosets(group, subgroup):
+    G, H = pdo.group(group), pdo.group(subgroup)
+    x = normal(3, G.order, 2)
+    pools = {"max": np.max, "mean": np.mean, "norm": lambda y, axis: np.sqrt(np.mean(y**2, axis))}
+    for kind, pool in pools.items():
+        pooled = pdo.nn.group_pool(x, kind, group, H)
+        expected = [pool(x[:, coset], axis=1) for coset in laws.left_cosets(G, H)]
+        np.testing.assert_allclose(pooled, np.stack(expected, 1), rtol=1e-12)
+    np.testing.assert_array_equal(
+        pdo.nn.group_pool(x, "max", group, group)[:, 0], pdo.nn.group_pool(x, "max")
+    )
 
 
 @pytest.mark.parametrize("kind", ["max", "mean", "norm"])
