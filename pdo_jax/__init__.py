@@ -4,6 +4,7 @@ Arrays are `(..., H, W, C)` images and `(..., H, W, G, C)` fields on a group G; 
 y up, angles run counter-clockwise.
 """
 
+from pdo_jax import export as export
 from pdo_jax import models as models
 from pdo_jax import nn as nn
 from pdo_jax.basis import FilterBasis as FilterBasis

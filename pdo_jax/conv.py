@@ -262,7 +262,7 @@ def transposed(
     """Return where `group_conv_transpose` puts its kernel, with its own meaning of "VALID"."""
     if isinstance(padding, str) and _check.choice("padding", padding, ("SAME", "VALID")) == "VALID":
         dilation = _check.per_axis("kernel_dilation", kernel_dilation, basis.group.ndim)
-        padding = [(basis.size - 1) * d for d in dilation]
+        padding = tuple((basis.size - 1) * d for d in dilation)
     return Geometry(1, strides, padding, kernel_dilation)
 
 

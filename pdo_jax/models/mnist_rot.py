@@ -90,7 +90,7 @@ class MnistRot(nnx.Module):
         if self.invariant:
             return self.head(jnp.mean(group_pool(x, "max"), axis=(-3, -2)))
         logits = self.head(x.reshape(*x.shape[:-2], -1))
-        return logits.reshape(len(logits), -1)
+        return logits.reshape(logits.shape[0], -1)  # a free batch has no len()
 
 
 def mnist_rot(

@@ -1,0 +1,206 @@
+"""Equivariant layers as the plain convolutions that they are once training is over.
+
+    PDOLift, PDOConv, PDOConvTranspose   ->  FoldedConv with the expanded kernel
+    PointwiseConv                        ->  nnx.LinearGeneral over (|G|, C); FoldedConv if strided
+
+Read `kernels` and `nn.layers` first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from pdo_jax import _check, conv, kernels
+from pdo_jax.nn import PointwiseConv
+from pdo_jax.nn.layers import _PDOLayer
+
+
+class FoldedConv(nnx.Module):
+    """A plain convolution of images or fields: what `fold` makes of an equivariant layer.
+
+        y(., g) = sum_h kernel[h, g] * x(., h) + bias
+
+    It knows neither a group nor a basis, and its kernel may be trained on, but what is trained is
+    not equivariant any more.
+
+    Attributes:
+        kernel: `nnx.Param`, `(k, k, C_in, |G| C_out)` or `(k, k, |G| C_in, |G| C_out)`, as
+            `pdo_jax.lift_kernel` and `pdo_jax.group_kernel` give it.
+        bias: `nnx.Param`, `(C_out,)`, or None.
+        order: the order of the group.
+        field: whether the input is a field.
+        geometry: the strides, the enlargement of the input, the padding and the dilation.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> layer = pdo.export.fold(pdo.nn.PDOLift(1, 6, "p8", rngs=nnx.Rngs(0)))
+        >>> layer.kernel.shape, layer(jnp.ones((2, 28, 28, 1))).shape
+        ((5, 5, 1, 48), (2, 28, 28, 8, 6))
+    """
+
+    def __init__(
+        self,
+        kernel: jax.Array,
+        bias: jax.Array | None,
+        geometry: conv.Geometry,
+        *,
+        order: int,
+        field: bool,
+        feature_group_count: int = 1,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        precision: lax.PrecisionLike = None,
+    ):
+        self.kernel = nnx.Param(kernel)
+        self.bias = None if bias is None else nnx.Param(bias)
+        self.geometry = geometry
+        self.order, self.field = order, field
+        self.feature_group_count = feature_group_count
+        # Half precision weights are expanded in float32, but the input meets them as they were.
+        self.dtype, self.param_dtype, self.precision = dtype, param_dtype, precision
+
+    def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... g o"]:
+        """Apply the layer.
+
+        Args:
+            x: `(..., H, W, C_in)` image or `(..., H, W, |G|, C_in)` field.
+
+        Returns:
+            `(..., H', W', |G|, C_out)` field.
+        """
+        axes = "(..., H, W, |G|, C_in)" if self.field else "(..., H, W, C_in)"
+        x = _check.floating("x", x, axes, self.kernel.ndim - 1 + self.field)
+        if self.field:
+            _check.axis("x", x, -2, self.order, "the order of the group")
+        x = x.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
+        y = conv.convolve(
+            "FoldedConv",
+            x,
+            self.kernel[...].astype(x.dtype),
+            self.geometry,
+            self.feature_group_count,
+            self.precision,
+            order=self.order,
+            field=self.field,
+        )
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+
+def fold(model: nnx.Module) -> nnx.Module:
+    """Return a copy of a network in which every equivariant layer is a plain convolution.
+
+        kernel_g,h = sum_m basis[g, m] w[m, g^-1 h],    computed once
+
+    The outputs are the same up to rounding; no basis is left and nothing is expanded any more. The
+    parameters are |G| k^2 / M times as many (22 times for p8), so fold what you deploy, not what
+    you train or keep.
+
+    Layers that are no convolutions (norms, pools, activations, linear layers) stay as they are, as
+    does a subclass of an equivariant layer that has a call of its own. Shared layers stay shared;
+    train and eval modes are kept.
+
+    Args:
+        model: the network, or a single layer. It is not changed.
+
+    Returns:
+        The copy: `PDOLift`, `PDOConv`, `PDOConvTranspose` and strided `PointwiseConv` have become
+        `FoldedConv`, other `PointwiseConv` have become `nnx.LinearGeneral`.
+
+    Raises:
+        TypeError: if `model` is not an `nnx.Module`.
+
+    Example:
+        >>> import pdo_jax as pdo
+        >>> model = pdo.models.mnist_rot(invariant=True, rngs=nnx.Rngs(0))
+        >>> model.eval()
+        >>> x = jnp.ones((1, 28, 28, 1))
+        >>> bool(jnp.allclose(pdo.export.fold(model)(x), model(x), atol=1e-5))
+        True
+    """
+    copy = nnx.clone(check_module(model))
+    nodes = [node for _, node in nnx.iter_graph(copy) if isinstance(node, nnx.Pytree)]
+    folded = {id(node): new for node in nodes if (new := _fold_layer(node)) is not None}
+
+    for node in nodes:
+        for name, value in list(vars(node).items()):
+            # An attribute is a module, or a pytree (a dict, a tuple, ...) with modules at its tips.
+            if any(id(tip) in folded for tip in jax.tree.leaves(value, is_leaf=_is_tip)):
+                swapped = jax.tree.map(lambda t: folded.get(id(t), t), value, is_leaf=_is_tip)
+                setattr(node, name, nnx.data(swapped))
+    return folded.get(id(copy), copy)
+
+
+def check_module(model: Any) -> nnx.Module:
+    """Return `model` if it is a module."""
+    if not isinstance(model, nnx.Module):
+        raise TypeError(
+            f"model must be an nnx.Module, got {type(model).__name__}; pass the network itself."
+        )
+    return model
+
+
+def _is_tip(value: Any) -> bool:
+    return isinstance(value, (nnx.Pytree, nnx.Variable))
+
+
+def _fold_layer(layer: Any) -> nnx.Module | None:
+    """Return what takes the place of a layer, or None where it stays."""
+    if isinstance(layer, _PDOLayer) and type(layer).__call__ is _PDOLayer.__call__:
+        return _fold_pdo(layer)
+    if isinstance(layer, PointwiseConv) and type(layer).__call__ is PointwiseConv.__call__:
+        return _fold_pointwise(layer)
+    return None
+
+
+def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
+    basis, weights = layer.basis, layer.kernel[...]
+    placed = layer.strides, layer.padding, layer.kernel_dilation
+    if type(layer)._function is conv.group_conv_transpose:
+        geometry = conv.transposed(basis, *placed)
+    else:
+        geometry = conv.Geometry(placed[0], 1, *placed[1:])
+    dtype = layer.dtype or np.promote_types(weights.dtype, np.float32)
+    return FoldedConv(
+        kernels.expand(weights, basis, dtype),
+        None if layer.bias is None else layer.bias[...],
+        geometry,
+        order=basis.group.order,
+        field=weights.ndim == 4,
+        feature_group_count=layer.feature_group_count,
+        dtype=layer.dtype,
+        param_dtype=weights.dtype,
+        precision=layer.precision,
+    )
+
+
+def _fold_pointwise(layer: PointwiseConv) -> nnx.Module:
+    group, weights = layer.group, layer.kernel[...]
+    inputs, outputs = (group.order, layer.in_features), (group.order, layer.out_features)
+    matrix = weights[group.product[group.inverse]]  # (G, H, C_in, C_out), as the layer's
+    matrix = matrix.transpose(1, 2, 0, 3).reshape(inputs[0] * inputs[1], outputs[0] * outputs[1])
+    bias = None if layer.bias is None else layer.bias[...]
+    options: dict[str, Any] = dict(
+        dtype=layer.dtype, param_dtype=weights.dtype, precision=layer.precision
+    )
+    if max(layer.strides) > 1:
+        kernel = matrix.reshape(*(1,) * group.ndim, *matrix.shape)
+        geometry = conv.Geometry(layer.strides, 1, "VALID", 1)
+        return FoldedConv(kernel, bias, geometry, order=group.order, field=True, **options)
+    return nnx.LinearGeneral(
+        inputs,
+        outputs,
+        axis=(-2, -1),
+        use_bias=bias is not None,
+        kernel_init=lambda *_: matrix,
+        bias_init=lambda *_: jnp.tile(jnp.asarray(bias), group.order),
+        rngs=nnx.Rngs(0),
+        **options,
+    )
