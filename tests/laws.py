@@ -22,7 +22,9 @@ import pdo_jax as pdo
 from pdo_jax.models import MnistRot
 
 # Neighbours differ in kind, since the sizes of a case are paired with groups in this order.
-GROUPS = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
+PLANE = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
+SPACE = ("T", "O", "Oh")
+GROUPS = (*PLANE, *SPACE)
 DTYPES = ("bfloat16", "float32", "float64")
 
 # The largest relative error of an exact law, in the units of the largest output.
@@ -33,6 +35,7 @@ FEW = ((4, 5), (1, 2))  # for layers that share all but a detail with another on
 ODD = ((5, 5), (3, 7), (1, 1))  # 1 mod 2: exact for one odd window with stride 2
 THIRD = ((7, 7), (4, 10), (1, 1))  # 1 mod 3
 EVEN = ((6, 6), (4, 8), (2, 2))
+VOLUMES = ((3, 3, 3), (1, 2, 4))
 
 
 class Case(NamedTuple):
@@ -44,7 +47,7 @@ class Case(NamedTuple):
         input: "image", "field", or the subgroup of a field on its cosets.
         output: how the group acts on the output; None where the function is not equivariant, which
             is tested as well.
-        sizes: pairs (H, W) at which quarter turns and mirrors are exact.
+        sizes: (H, W), or in space (D, H, W), at which quarter turns and mirrors are exact.
         channels: of the input.
         groups: the groups it is tested with.
         leads: the numbers of leading axes that it takes.
@@ -56,9 +59,9 @@ class Case(NamedTuple):
     make: Callable[[str, str], Callable]
     input: str | pdo.Group = "field"
     output: str | pdo.Group | None = "field"
-    sizes: tuple[tuple[int, int], ...] = ANY
+    sizes: tuple[tuple[int, ...], ...] = ANY
     channels: int = 2
-    groups: tuple[str, ...] = GROUPS
+    groups: tuple[str, ...] = PLANE
     leads: tuple[int, ...] = (0, 1, 3)
     bad_sizes: tuple[tuple[int, int], ...] = ()
     order: int = 1
@@ -173,6 +176,7 @@ def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
 NET = dict(input="image", channels=1, groups=("p4", "p1m"), leads=(1,))
 STEP = dict(bad_sizes=((6, 6),))
 POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
+SOLID = dict(channels=1, groups=SPACE)
 LINEN = dict(sizes=FEW[:1], groups=("p4",))
 MIRROR = pdo.group("p1m")  # not normal in p4m: left and right cosets differ
 
@@ -210,6 +214,10 @@ CASES = (
     Case("group-max", function(pdo.nn.group_pool, "max"), output="image"),
     Case("group-mean", function(pdo.nn.group_pool, "mean"), output="image"),
     Case("group-norm", function(pdo.nn.group_pool, "norm"), output="image", order=2),
+    Case("lift-volume", layer(pdo.nn.PDOLift, 1, 2), "image", sizes=VOLUMES, **SOLID),
+    Case("conv-volume", layer(pdo.nn.PDOConv, 1, 2, operators="total"), sizes=VOLUMES, **SOLID),
+    Case("blur-pool-volume", function(pdo.nn.blur_pool, (2, 2, 2), kind="field"),
+         sizes=((2, 4, 2),), **SOLID),
     Case("mnist-rot", network(invariant=False), output=None, sizes=((28, 28),), **NET),
     Case("mnist-rot-invariant", network(invariant=True), output="invariant",
          sizes=((22, 22), (24, 22)), bad_sizes=((23, 23),), **NET),
@@ -234,7 +242,7 @@ CASES = (
 
 
 def sample(
-    case: Case, group: str, dtype: str, size: tuple[int, int], lead=(), seed=0
+    case: Case, group: str, dtype: str, size: tuple[int, ...], lead=(), seed=0
 ) -> np.ndarray:
     """Return normal noise of the shape that a case takes.
 
@@ -347,7 +355,7 @@ def compilations() -> int:
 # -------------------------------------------------------------------------------------- the laws
 
 
-def check_equivariant(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+def check_equivariant(case: Case, group: str, dtype: str, size: tuple[int, ...]) -> None:
     """Quarter turns and mirrors of the input are those of the output, to rounding."""
     apply, params = pure(case, group, dtype)
     x = sample(case, group, dtype, size)
@@ -360,7 +368,7 @@ def check_equivariant(case: Case, group: str, dtype: str, size: tuple[int, int])
         assert error <= ROUNDING[dtype], error
 
 
-def check_dtype(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+def check_dtype(case: Case, group: str, dtype: str, size: tuple[int, ...]) -> None:
     """The output has the dtype of the input, and the value that float64 gives, to rounding."""
     apply, params = pure(case, group, dtype)
     x = sample(case, group, dtype, size, (1,))
@@ -371,7 +379,7 @@ def check_dtype(case: Case, group: str, dtype: str, size: tuple[int, int]) -> No
     assert distance(y, z) <= 2 * ROUNDING[dtype]
 
 
-def check_jit(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None:
+def check_jit(case: Case, group: str, dtype: str, size: tuple[int, ...]) -> None:
     """Compiled and eager calls agree, and a second call compiles nothing.
 
     Not even the call of another layer that was built from the same arguments.
@@ -397,7 +405,7 @@ def check_jit(case: Case, group: str, dtype: str, size: tuple[int, int]) -> None
     assert compilations() == before
 
 
-def check_gradients(case: Case, group: str, size: tuple[int, int]) -> None:
+def check_gradients(case: Case, group: str, size: tuple[int, ...]) -> None:
     """Derivatives are finite differences, forward and reverse agree; so do the second ones.
 
     One compiled function returns them all, and is called again at the neighbouring points.
@@ -442,7 +450,7 @@ def check_gradients(case: Case, group: str, size: tuple[int, int]) -> None:
             assert distance(e, (np.asarray(p) - m) / (2 * step)) <= slack
 
 
-def check_vmap(case: Case, group: str, size: tuple[int, int]) -> None:
+def check_vmap(case: Case, group: str, size: tuple[int, ...]) -> None:
     """Mapping over inputs, and over parameters as well, gives what a loop gives."""
     apply, params = pure(case, group, "float64")
     xs = np.stack([sample(case, group, "float64", size, (1,), seed) for seed in range(2)])
@@ -460,7 +468,7 @@ def check_vmap(case: Case, group: str, size: tuple[int, int]) -> None:
     assert distance(loop[1], loop[0]) > 1e-3  # the two sets of parameters do differ
 
 
-def check_leading_axes(case: Case, group: str, size: tuple[int, int]) -> None:
+def check_leading_axes(case: Case, group: str, size: tuple[int, ...]) -> None:
     """Any number of leading axes gives what one leading axis gives, and none mixes examples."""
     apply, params = pure(case, group, "float64")
     apply = jax.jit(apply)
@@ -473,7 +481,7 @@ def check_leading_axes(case: Case, group: str, size: tuple[int, int]) -> None:
         assert distance(apply(params, x), y.reshape(2, 1, 2, *y.shape[1:])) <= 1e-12
 
 
-def check_pickle(case: Case, group: str, size: tuple[int, int]) -> None:
+def check_pickle(case: Case, group: str, size: tuple[int, ...]) -> None:
     """A module's structure and state survive pickling: equal structure, the same output."""
     made = case.make(group, "float64")
     if not isinstance(made, nnx.Module):
@@ -487,7 +495,7 @@ def check_pickle(case: Case, group: str, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(run(nnx.merge(copied, values), x), run(made, x))
 
 
-def check_tree(case: Case, group: str, size: tuple[int, int]) -> None:
+def check_tree(case: Case, group: str, size: tuple[int, ...]) -> None:
     """Training and evaluation have the same parameters and state, before and after a call."""
     made = case.make(group, "float32")
     if not isinstance(made, nnx.Module):
