@@ -1,7 +1,8 @@
 """What the entries share: the options that all of them take, and the report that they return.
 
 An entry is a module with a dataclass `Config(Options)`, whose docstring is its line in `--help`,
-and a function `run(config) -> Report`. Add its name to `ENTRIES` in `__main__.py`.
+and a function `run(config) -> Report`; one that times nothing has a `Config(Common)`. Add its name
+to `ENTRIES` in `__main__.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DType = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
+class Common:
     """The options of every entry."""
 
     out: Path | None = None
@@ -26,12 +27,28 @@ class Options:
     """Replace a result that exists."""
     cores: int = 1
     """Pin the process to so many CPU cores; 0 leaves it free."""
+    seed: int = 0
+    """Of the random arrays and weights."""
+
+    @property
+    def stem(self) -> str | None:
+        """The name of the result; None for that of the entry."""
+        return None
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds that are used."""
+        return [self.seed]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """The options of every entry that takes time."""
+
     repeats: int = 15
     """The number of rounds; every round times every program once."""
     warmup: int = 2
     """The number of calls of every program before the first round."""
-    seed: int = 0
-    """Of the random arrays and weights."""
 
 
 @dataclasses.dataclass
@@ -40,12 +57,14 @@ class Report:
 
     Attributes:
         cases: what each case is, then its "times" (a `Timing` by program) and "ratios" (a `Spread`
-            by name).
+            by name), where time is taken.
         metrics: the few numbers that matter.
+        lines: the table to print, where no time is taken.
     """
 
     cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    lines: list[str] = dataclasses.field(default_factory=list)
 
 
 def normal(seed: int, dtype: DType, *shapes: tuple[int, ...]) -> list[jax.Array]:

@@ -75,6 +75,18 @@ def training_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[float
     save(figure, path)
 
 
+def errors_by_epoch(path: Path, lines: Mapping[str, Sequence[float]]) -> None:
+    """Draw an equivariance error against the epoch, from before training on, by line."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for (name, errors), colour, marker in zip(lines.items(), COLOURS, MARKERS, strict=False):
+        axes.plot(range(len(errors)), errors, color=colour, marker=marker, ms=4, label=name)
+    _frame(axes, "epoch", "relative error of the logits at 45°")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    save(figure, path)
+
+
 def filters(path: Path, kernels: np.ndarray, degrees: Sequence[float]) -> None:
     """Draw one learned filter in all its orientations: `(|G|, k, k)`."""
     figure = Figure(figsize=(1.25 * len(kernels) + 0.6, 1.9), layout="constrained")
@@ -110,6 +122,76 @@ def feature_field(path: Path, rows: Mapping[str, tuple[np.ndarray, np.ndarray]])
     for axes in panels[1:].ravel():
         axes.set_title("")
     save(figure, path)
+
+
+def convergence(
+    path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
+) -> None:
+    """Draw errors against mesh sizes on logarithmic axes: by panel and line, `(meshes, errors)`."""
+    figure = Figure(figsize=(4.4 * len(panels), 5.4), layout="constrained")
+    for axes, (title, lines) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+        for i, (name, (meshes, errors)) in enumerate(lines.items()):
+            axes.loglog(meshes, errors, label=name, ms=4, **_line(i))
+        _frame(axes, "mesh size", "relative equivariance error")
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    save(figure, path)
+
+
+def error_by_angle(
+    path: Path, degrees: Sequence[float], panels: Mapping[str, Mapping[str, Sequence[float]]]
+) -> None:
+    """Draw errors against the angle, by panel and line; the last angle is exact and left out."""
+    columns = -(-len(panels) // 2)
+    figure = Figure(figsize=(3.2 * columns, 6.2), layout="constrained")
+    grid = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
+        for name, errors in lines.items():
+            axes.semilogy(degrees[1:-1], errors[1:-1], label=name, ms=4, **_line(names.index(name)))
+        _frame(axes, "angle, degrees", "relative error")
+        axes.set_xticks(list(degrees[1:-1]))
+        axes.set_title(title, fontsize=10)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    found = {str(line.get_label()): line for axes in grid for line in axes.get_lines()}
+    figure.legend(
+        list(found.values()), list(found), loc="outside lower center", ncols=4, frameon=False
+    )
+    save(figure, path)
+
+
+def error_bars(path: Path, rows: Mapping[str, Mapping[str, float]], label: str) -> None:
+    """Draw numbers as bars on a logarithmic axis, by row and name."""
+    figure = Figure(figsize=(7.5, 0.5 * len(rows) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    height = 0.8 / len(names)
+    for i, name in enumerate(names):
+        places = [(j, row[name]) for j, row in enumerate(rows.values()) if name in row]
+        heights = [j + (i - (len(names) - 1) / 2) * height for j, _ in places]
+        axes.barh(heights, [v for _, v in places], height, color=_line(i)["color"], label=name)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(names), frameon=False)
+    save(figure, path)
+
+
+def _line(i: int) -> dict[str, str]:
+    """Return colour, marker and dashes of the i-th line of a plot with many."""
+    colours = (*COLOURS, "#E69F00", "#56B4E9", "#000000")
+    return {
+        "color": colours[i % len(colours)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "ls": ("-", "--", ":")[i // len(colours) % 3],
+    }
 
 
 def _picture(axes: Axes, title: str) -> None:
