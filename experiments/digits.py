@@ -7,7 +7,7 @@ two pixels wide: what a rotation interpolates is smooth.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -28,10 +28,15 @@ class Digits(NamedTuple):
     labels: np.ndarray
 
 
-def load() -> tuple[Digits, Digits]:
-    """Return the training and the test digits, all upright: always the same 1,257 and 540."""
+def load(degrees: float = 0.0) -> tuple[Digits, Digits]:
+    """Return the training and the test digits: always the same 1,257 and 540.
+
+    Args:
+        degrees: 0 for upright digits; an angle turns all of them as they are enlarged, so that they
+            are interpolated once (`rotate` turns what has been enlarged before).
+    """
     scans, labels = load_digits(return_X_y=True)
-    digits = Digits(enlarge(scans.reshape(-1, 8, 8)), labels.astype(np.int32))
+    digits = Digits(enlarge(scans.reshape(-1, 8, 8), degrees), labels.astype(np.int32))
     return split(digits, TEST, SPLIT_SEED)
 
 
@@ -51,18 +56,23 @@ def take(digits: Digits, index: np.ndarray | slice) -> Digits:
     return Digits(digits.images[index], digits.labels[index])
 
 
-def enlarge(scans: np.ndarray) -> np.ndarray:
+def enlarge(scans: np.ndarray, degrees: float = 0.0) -> np.ndarray:
     """Return 8x8 scans as images: two pixels of margin, twice the size by a cubic spline.
 
     Args:
         scans: `(N, 8, 8)` numbers from 0 to 16.
+        degrees: the angle by which the images are turned counter-clockwise.
 
     Returns:
         `(N, 24, 24, 1)` float32; white is 1, and a spline swings slightly below 0 and above 1.
     """
     padded = np.pad(scans / 16.0, [(0, 0), (2, 2), (2, 2)])
-    zoom = (1, SIZE / padded.shape[1], SIZE / padded.shape[2])
-    large = ndimage.zoom(padded, zoom, order=3, mode="grid-constant", grid_mode=True)
+    step = padded.shape[1] / SIZE  # of the image's pixels, in the scan's
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = step * np.array([[cos, sin], [-sin, cos]])  # rows point down
+    offset = (padded.shape[1] - 1) / 2 - matrix @ np.full(2, (SIZE - 1) / 2)
+    options: dict[str, Any] = dict(output_shape=(SIZE, SIZE), order=3, mode="grid-constant")
+    large = [ndimage.affine_transform(scan, matrix, offset, **options) for scan in padded]
     return np.asarray(large, np.float32)[..., None]
 
 

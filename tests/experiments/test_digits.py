@@ -54,6 +54,17 @@ def test_rotation_is_that_of_the_group(parts, degrees, element):
     np.testing.assert_allclose(digits.rotate(images, degrees), expected, atol=1e-5)
 
 
+def test_digits_that_are_enlarged_at_an_angle(parts):
+    upright, at_an_angle = parts[1], digits.load(30.0)[1]
+    np.testing.assert_array_equal(at_an_angle.labels, upright.labels)
+    few = slice(50)
+    twice = digits.rotate(upright.images[few], 30.0)  # interpolated a second time
+    difference = np.linalg.norm(at_an_angle.images[few] - twice) / np.linalg.norm(twice)
+    assert 1e-4 < difference < 0.02
+    quarter = digits.load(90.0)[1]
+    np.testing.assert_array_equal(quarter.images, np.rot90(upright.images, axes=(1, 2)))
+
+
 def test_random_rotations_are_always_the_same(parts):
     few = digits.take(parts[1], slice(6))
     once, twice = digits.randomly_rotated(few), digits.randomly_rotated(few, copies=2)
