@@ -78,25 +78,39 @@ def _case(
 
 
 def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the table of winners: the three best schemes for each picture, size and operators."""
+    """Return the table of the best variant of every scheme, the winner of each row in bold.
+
+    A cell holds the mean error, and in brackets accuracy, width and sharpness.
+    """
+    schemes = list(dict.fromkeys(_scheme(case) for case in cases))
     rows = [
-        "| pictures | layer | kernel | operators | best | second | third | default scheme |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| layer | kernel | operators | pictures | {' | '.join(schemes)} |",
+        f"|---|---|---|---|{'---|' * len(schemes)}",
     ]
-    keys = ("picture", "layer", "size", "operators")
+    keys = ("layer", "size", "operators", "picture")
     for key in dict.fromkeys(tuple(case[k] for k in keys) for case in cases):
         peers = [case for case in cases if tuple(case[k] for k in keys) == key]
-        ranked = sorted(peers, key=lambda case: case["mean error"])
-        best = [f"{c['scheme']}: {c['mean error']:.2g}" for c in ranked[:3]]
-        usual = [c for c in ranked if c["scheme"].startswith("finite-difference")]
-        picture, layer, size, operators = key
-        cells = [picture, layer, f"{size}x{size}", operators, *best, *["-"] * (3 - len(best))]
-        rows.append(f"| {' | '.join([*cells, _cell(usual)])} |")
+        winner = min(peers, key=_mean)
+        cells = [key[0], f"{key[1]}x{key[1]}", *key[2:]]
+        for scheme in schemes:
+            best = min((c for c in peers if _scheme(c) == scheme), key=_mean, default=None)
+            cells.append(_cell(best, best is winner) if best else "-")
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
-def _cell(usual: Sequence[dict[str, Any]]) -> str:
-    return f"{usual[0]['scheme']}: {usual[0]['mean error']:.2g}" if usual else "-"
+def _scheme(case: dict[str, Any]) -> str:
+    return case["scheme"].split(" ")[0]
+
+
+def _mean(case: dict[str, Any]) -> float:
+    return case["mean error"]
+
+
+def _cell(case: dict[str, Any], bold: bool) -> str:
+    options = case["scheme"].split(" ", 1)[1]
+    stars = "**" if bold else ""
+    return f"{stars}{_mean(case):.2g}{stars} ({options}; {case['sharpness']:.2f})"
 
 
 def winners_by_angle(cases: Sequence[dict[str, Any]]) -> list[str]:
@@ -115,7 +129,8 @@ def winners_by_angle(cases: Sequence[dict[str, Any]]) -> list[str]:
         cells = []
         for i in range(len(degrees)):
             best = min(peers, key=lambda case: case["error"][1 + i])
-            cells.append(f"{best['scheme']} ({best['operators']}): {best['error'][1 + i]:.2g}")
+            error = best["error"][1 + i]
+            cells.append(f"{error:.2g} ({best['scheme']}, {best['operators']})")
         rows.append(f"| {key[0]} | {key[1]}x{key[1]} | {' | '.join(cells)} |")
     return rows
 
@@ -126,11 +141,12 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     lifts = [case for case in cases if case["layer"] == "lift"]
     for key in dict.fromkeys((case["picture"], case["size"]) for case in lifts):
         peers = [case for case in lifts if (case["picture"], case["size"]) == key]
-        usual = [case for case in peers if case["scheme"].startswith("finite-difference")]
-        numbers[f"lift, {key[0]}, {key[1]}x{key[1]}, best"] = min(c["mean error"] for c in peers)
+        usual = [case for case in peers if _scheme(case) == "finite-difference"]
+        numbers[f"lift, {key[0]}, {key[1]}x{key[1]}, best"] = min(map(_mean, peers))
         if usual:
-            least = min(case["mean error"] for case in usual)
-            numbers[f"lift, {key[0]}, {key[1]}x{key[1]}, finite differences"] = least
+            numbers[f"lift, {key[0]}, {key[1]}x{key[1]}, finite differences"] = min(
+                map(_mean, usual)
+            )
     exact = max(case["error"][-1] for case in cases)
     return numbers | {"largest error at 90 degrees": exact}
 
@@ -138,9 +154,8 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
 def curves(cases: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Return what is drawn, by panel and line: the best of every scheme's variants for the lift."""
     panels: dict[str, dict[str, list[float]]] = {}
-    for case in sorted(cases, key=lambda case: case["mean error"]):
+    for case in sorted(cases, key=_mean):
         panel = f"{case['picture']}, {case['size']}x{case['size']}"
-        scheme = case["scheme"].split(" ")[0]
         if case["layer"] == "lift":
-            panels.setdefault(panel, {}).setdefault(scheme, case["error"])
+            panels.setdefault(panel, {}).setdefault(_scheme(case), case["error"])
     return dict(sorted(panels.items()))

@@ -261,13 +261,10 @@ def test_records_meet_what_was_asked(record):
         assert max(v for k, v in metrics.items() if k.startswith("best / escnn")) < 1
 
 
-def test_the_winner_of_a_table_has_the_least_error():
-    rows = angles.lines(
-        [
-            {"picture": "a", "layer": "lift", "size": 5, "operators": "box", "scheme": name,
-             "mean error": error}
-            for name, error in (("finite-difference 2", 0.2), ("optimal 2", 0.1))
-        ]
-    )  # fmt: skip
-    cells = ["a", "lift", "5x5", "box", "optimal 2: 0.1", "finite-difference 2: 0.2", "-"]
-    assert rows[2] == f"| {' | '.join([*cells, 'finite-difference 2: 0.2'])} |"
+def test_the_winner_of_a_row_is_bold():
+    row = {"picture": "a", "layer": "lift", "size": 5, "operators": "box", "sharpness": 2.0}
+    errors = {"optimal 2, band 3": 0.1, "optimal 4, band 3": 0.3, "gaussian 2, sigma 1": 0.2}
+    table = angles.lines([row | {"scheme": s, "mean error": e} for s, e in errors.items()])
+    assert table[0] == "| layer | kernel | operators | pictures | optimal | gaussian |"
+    cells = "**0.1** (2, band 3; 2.00) | 0.2 (2, sigma 1; 2.00)"
+    assert table[2] == f"| lift | 5x5 | box | a | {cells} |"
