@@ -8,6 +8,7 @@ Read `kernels` and `nn.layers` first.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check, conv, kernels
+from pdo_jax.groups import Group
 from pdo_jax.nn import PointwiseConv
 from pdo_jax.nn.layers import _PDOLayer
 
@@ -160,6 +162,10 @@ def _fold_layer(layer: Any) -> nnx.Module | None:
     return None
 
 
+# Compiled as one program each: a network has many layers, and eager operations are many programs.
+_expand = jax.jit(kernels.expand, static_argnums=(1, 2))
+
+
 def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
     basis, weights = layer.basis, layer.kernel[...]
     placed = layer.strides, layer.padding, layer.kernel_dilation
@@ -169,7 +175,7 @@ def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
         geometry = conv.Geometry(placed[0], 1, *placed[1:])
     dtype = layer.dtype or np.promote_types(weights.dtype, np.float32)
     return FoldedConv(
-        kernels.expand(weights, basis, dtype),
+        _expand(weights, basis, dtype),
         None if layer.bias is None else layer.bias[...],
         geometry,
         order=basis.group.order,
@@ -184,8 +190,7 @@ def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
 def _fold_pointwise(layer: PointwiseConv) -> nnx.Module:
     group, weights = layer.group, layer.kernel[...]
     inputs, outputs = (group.order, layer.in_features), (group.order, layer.out_features)
-    matrix = weights[group.product[group.inverse]]  # (G, H, C_in, C_out), as the layer's
-    matrix = matrix.transpose(1, 2, 0, 3).reshape(inputs[0] * inputs[1], outputs[0] * outputs[1])
+    matrix = _matrix(weights, group)
     bias = None if layer.bias is None else layer.bias[...]
     options: dict[str, Any] = dict(
         dtype=layer.dtype, param_dtype=weights.dtype, precision=layer.precision
@@ -204,3 +209,10 @@ def _fold_pointwise(layer: PointwiseConv) -> nnx.Module:
         rngs=nnx.Rngs(0),
         **options,
     )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _matrix(weights: jax.Array, group: Group) -> jax.Array:
+    """Return the matrix of a pointwise layer, `(|G| C_in, |G| C_out)`."""
+    blocks = weights[group.product[group.inverse]].transpose(1, 2, 0, 3)  # (H, C_in, G, C_out)
+    return blocks.reshape(group.order * weights.shape[1], group.order * weights.shape[2])

@@ -119,7 +119,7 @@ def _pool(
     *,
     window_dimensions: Sequence[int],
     window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
+    padding: Sequence[Sequence[Any]],
     **_: Any,
 ) -> jax.Array:
     """Pool by combining one strided slice for each place in the window, axis by axis."""
@@ -132,7 +132,7 @@ def _pool(
     return x
 
 
-def _pad(x: jax.Array, value: jax.Array, config: Sequence[tuple[int, int, int]]) -> jax.Array:
+def _pad(x: jax.Array, value: jax.Array, config: Sequence[Sequence[Any]]) -> jax.Array:
     """Pad by concatenating constants; negative pads cut, and pads between pixels stay pads."""
     if any(low < 0 or high < 0 or interior for low, high, interior in config):
         return lax.pad(x, value, config)
@@ -144,6 +144,6 @@ def _pad(x: jax.Array, value: jax.Array, config: Sequence[tuple[int, int, int]])
     return x
 
 
-def _layers(x: jax.Array, value: jax.Array, axis: int, count: int) -> jax.Array:
+def _layers(x: jax.Array, value: jax.Array, axis: int, count: Any) -> jax.Array:
     """Return what has the shape of `x`, but for `count` entries along an axis, and one value."""
     return jnp.broadcast_to(value, (*x.shape[:axis], count, *x.shape[axis + 1 :]))

@@ -8,12 +8,13 @@ A file is two lines of text, and then the bytes for `jax.export.deserialize`:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,8 @@ def save(
     with _files.replacing(path, overwrite) as temporary:
         sizes = ",".join("batch" if n is None else str(n) for n in shape)
         x = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), name)
-        exported = jax.export.export(jax.jit(function), platforms=tuple(platforms))(x)
+        with _without_source_lines():
+            exported = jax.export.export(jax.jit(function), platforms=tuple(platforms))(x)
         metadata = {
             "input_shape": shape,
             "dtype": name,
@@ -224,7 +226,23 @@ def evaluation(model: nnx.Module, fold: bool) -> Callable[[jax.Array], Any]:
     network = folding.fold(model) if fold else nnx.clone(folding.check_module(model))
     network.eval()
     graphdef, state = nnx.split(network)
-    return lambda x: nnx.merge(graphdef, state)(x)
+
+    def apply(x: jax.Array) -> Any:
+        return nnx.merge(graphdef, state)(x)
+
+    return apply
+
+
+@contextlib.contextmanager
+def _without_source_lines() -> Iterator[None]:
+    """Keep the paths of this machine's source files out of the program."""
+    option = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, option)
+    jax.config.update(option, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def _first_line(version: int, body: bytes) -> bytes:
