@@ -48,7 +48,7 @@ def same(x, *_):
     return x
 
 
-GROUP = r"group \(={}\) is not known; write 'p{{n}}' or 'C{{n}}' .* n >= 1, such as 'p8'"
+GROUP = r"group \(={}\) is not known; write 'p{{n}}' or 'C{{n}}' .* n >= 1, .*'T', 'O', 'Oh' or 'I'"
 TYPE = r"group \(={}\) must be a name or a Group, got {}; pass e.g. 'p8'"
 INTEGER = r"{0} \(={1}\) must be an integer.*pass e.g. "
 LEAST = r"{0} \(={1}\) must be at least {2}; pass e.g. {2}"
@@ -63,7 +63,7 @@ CASES = [
         (f"group {name!r}", lambda name=name: pdo.group(name), ValueError,
          GROUP.format(re.escape(repr(name))))
         for name in ("p0", "p-4", "P8", "8", "C", "", "p 8", " p8", "p8 ", "p\uff18", "p8.0", "p08",
-                     "c4", "D0", "p4mm", "p4m1", "m4", "p8\n", "\u0440" "8")
+                     "c4", "D0", "p4mm", "p4m1", "m4", "o", "Th", "p8\n", "\u0440" "8")
     ),
     ("group 8", lambda: pdo.group(8), TypeError, TYPE.format("8", "int")),
     ("group None", lambda: pdo.group(None), TypeError, TYPE.format("None", "NoneType")),

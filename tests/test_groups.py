@@ -239,13 +239,13 @@ def test_what_the_grid_holds(name):
 
 
 def test_order_of_the_elements_of_space():
-    T, O, Oh, I = (pdo.group(name).matrices for name in SPACE)
-    np.testing.assert_array_equal(T, half_turns_and_cycles())
+    tetra, octa, full, icosa = (pdo.group(name).matrices for name in SPACE)
+    np.testing.assert_array_equal(tetra, half_turns_and_cycles())
     quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])  # about z, as p4's in the plane
-    np.testing.assert_array_equal(O, np.concatenate([T, T @ quarter]))
-    np.testing.assert_array_equal(O[12, :2, :2], pdo.group("p4").matrices[1])
-    np.testing.assert_array_equal(Oh, np.concatenate([O, -O]))
-    fifth = I[12]
+    np.testing.assert_array_equal(octa, np.concatenate([tetra, tetra @ quarter]))
+    np.testing.assert_array_equal(octa[12, :2, :2], pdo.group("p4").matrices[1])
+    np.testing.assert_array_equal(full, np.concatenate([octa, -octa]))
+    fifth = icosa[12]
     vertex = np.array([0, 1, (1 + 5**0.5) / 2])
     np.testing.assert_allclose(fifth @ vertex, vertex, atol=1e-15)
     across = np.cross(vertex, [1, 0, 0])
@@ -254,8 +254,8 @@ def test_order_of_the_elements_of_space():
         across @ fifth @ across,
     )  # counter-clockwise, seen from the vertex
     assert turned == pytest.approx(2 * math.pi / 5, abs=1e-15)
-    powers = [T @ np.linalg.matrix_power(fifth, f) for f in range(5)]
-    np.testing.assert_allclose(I, np.concatenate(powers), atol=1e-15)
+    powers = [tetra @ np.linalg.matrix_power(fifth, f) for f in range(5)]
+    np.testing.assert_allclose(icosa, np.concatenate(powers), atol=1e-15)
 
 
 def test_the_icosahedron_is_mapped_to_itself():
