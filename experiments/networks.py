@@ -3,8 +3,9 @@
     24 x 24 - conv - blur, pool - 12 - conv - blur, pool - 6 - conv - 6 - conv - 2 x 2 - means
 
 Both take the same steps; the one convolves and averages over a group as well. What makes invariance
-hold between the quarter turns: the blur before every pooling, and means, not maxima, over the group
-and over the pixels that are left.
+hold between the quarter turns: filters that look at no detail finer than the grid can turn (few
+derivatives, of a blurred image), the blur before every pooling, and means, not maxima, over the
+group and over the pixels that are left.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from experiments.digits import CLASSES
 TAPS = 5  # along an axis
 POOL_AFTER = (0, 1)  # convolutions
 BLUR = 6  # taps: a binomial blur of 5 before the mean over 2x2 pixels
+activation = nnx.gelu  # smoother than ReLU, so that fields hold less that the grid cannot turn
 
 
 class Classifier(nnx.Module):
-    """Convolutions, each with a norm and a ReLU; means over all but the channels; a linear layer.
+    """Convolutions, each with a norm and a GELU; means over all but the channels; a linear layer.
 
     Args:
         convs: from images to fields, or from images to images.
@@ -52,17 +54,25 @@ class Classifier(nnx.Module):
     def features(self, x: jax.Array, layers: int | None = None) -> jax.Array:
         """Return what the first `layers` convolutions (by default all) make of images."""
         for i, (conv, norm) in enumerate(zip(self.convs[:layers], self.norms, strict=False)):
-            x = nnx.relu(norm(conv(x)))
+            x = activation(norm(conv(x)))
             if i in POOL_AFTER:
                 x = pdo.nn.blur_pool(x, BLUR, 2, kind=self.kind)
         return x
 
 
 def invariant_network(
-    features: tuple[int, ...], group: str, orientation: float, *, rngs: nnx.Rngs
+    features: tuple[int, ...], group: str, orientation: float, *, rngs: nnx.Rngs, **basis: Any
 ) -> Classifier:
-    """Return a network whose logits do not change when the image is rotated."""
-    options: dict[str, Any] = dict(orientation=orientation, use_bias=False, rngs=rngs)
+    """Return a network whose logits do not change when the image is rotated.
+
+    Args:
+        features: fields after every convolution.
+        group: the rotations that it convolves over.
+        orientation: of the frame of the free weights.
+        rngs: the random keys.
+        basis: further options of `pdo_jax.filter_basis`, by default those of the library.
+    """
+    options: dict[str, Any] = dict(orientation=orientation, use_bias=False, rngs=rngs, **basis)
     lift = pdo.nn.PDOLift(1, features[0], group, **options)
     convs = [
         pdo.nn.PDOConv(i, o, group, padding=_padding(layer, features), **options)
@@ -72,7 +82,7 @@ def invariant_network(
 
 
 def plain_network(features: tuple[int, ...], *, rngs: nnx.Rngs) -> Classifier:
-    """Return an ordinary CNN, whose filters have as many taps as those of a PDO-eConv for p8."""
+    """Return an ordinary CNN, whose filters have as many taps as those of the other network."""
     convs = [
         nnx.Conv(i, o, (TAPS, TAPS), padding=_padding(layer, features), use_bias=False, rngs=rngs)
         for layer, (i, o) in enumerate(zip((1, *features), features, strict=False))

@@ -35,12 +35,20 @@ class Config:
     """The same for both networks."""
     seeds: tuple[int, ...] = (0,)
     """One run a seed; several are reported by their mean, deviation and worst."""
-    group: str = "p8"
+    group: str = "p12"
     """The rotations that the invariant network convolves over: "p4", "p8", "p12" ..."""
-    features: tuple[int, ...] = (8, 12, 24, 48)
+    features: tuple[int, ...] = (6, 8, 16, 32)
     """Fields after every convolution."""
-    orientation: float = np.pi / 8
+    orientation: float = np.pi / 12
     """Of the frame of the free weights, in radians."""
+    operators: str = "total"
+    """The derivatives in a filter: "total", all up to the second, or "box", up to d_x^2 d_y^2."""
+    scheme: str = "gaussian"
+    """Their discretisation, as in `pdo_jax.filter_basis`."""
+    sigma: float | None = 0.9
+    """The blur of the scheme "gaussian" in pixels; None for its default, and for other schemes."""
+    size: int | None = 5
+    """Taps along an axis; None for the smallest number that holds the filters."""
     shift: float = 1.5
     """In every epoch training digits move by up to so many pixels; they stay upright."""
     limit: int | None = None
@@ -52,18 +60,24 @@ class Config:
     """Replace an earlier run in `out`."""
 
     def __post_init__(self):
-        pdo.group(self.group)  # raises for a name that does not exist
+        pdo.filter_basis(self.group, **self.basis)  # raises for options that do not exist
         if not self.seeds:
             raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
         if len(self.features) != 4 or min(self.features) < 1:
             raise ValueError(
                 f"features (={self.features}) must be four numbers of at least 1, one a "
-                "convolution; pass e.g. --features 8 12 24 48."
+                "convolution; pass e.g. --features 6 8 16 32."
             )
         if self.shift < 0:
             raise ValueError(f"shift (={self.shift}) must not be negative; pass 0 for none.")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit (={self.limit}) must be at least 1, or None for all digits.")
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """The options of the layers but the group, as `pdo_jax.filter_basis` takes them."""
+        names = ("orientation", "operators", "scheme", "sigma", "size")
+        return {name: getattr(self, name) for name in names}
 
 
 def main(config: Config) -> Result:
@@ -104,7 +118,7 @@ def main(config: Config) -> Result:
 def build(config: Config, seed: int) -> dict[str, networks.Classifier]:
     """Return both networks, with as many parameters."""
     invariant = networks.invariant_network(
-        config.features, config.group, config.orientation, rngs=nnx.Rngs(seed)
+        config.features, config.group, **config.basis, rngs=nnx.Rngs(seed)
     )
     sizes = networks.plain_features(config.features, networks.count_parameters(invariant))
     return {INVARIANT: invariant, PLAIN: networks.plain_network(sizes, rngs=nnx.Rngs(seed))}

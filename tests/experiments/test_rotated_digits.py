@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,8 +74,14 @@ def test_networks_have_as_many_parameters():
     assert abs(counts[1] / counts[0] - 1) < 0.05
 
 
+def test_options_reach_the_layers():
+    model: Any = nnx.eval_shape(lambda: rotated_digits.build(Config(), 0))[INVARIANT]
+    expected = pdo.filter_basis(Config().group, **Config().basis)
+    assert {conv.basis for conv in model.convs} == {expected}
+
+
 def test_features_turn_with_the_image():
-    network = networks.invariant_network((2, 2, 2, 4), "p8", 0.0, rngs=nnx.Rngs(0))
+    network = networks.invariant_network((2, 2, 2, 4), "p8", **Config().basis, rngs=nnx.Rngs(0))
     network.eval()
     x = jnp.asarray(digits.load()[0].images[:4])
     one_layer = jax.jit(lambda x: network.features(x, 1))
@@ -99,6 +106,7 @@ def test_command_line():
         ({"features": (1, 2, 0, 1)}, "must be four numbers of at least 1"),
         ({"group": "q8"}, "group .*'q8'.* is not known"),
         ({"shift": -1.0}, r"shift \(=-1.0\) must not be negative"),
+        ({"scheme": "spectral", "sigma": None}, "scheme .*'spectral'"),
         ({"limit": 0}, r"limit \(=0\) must be at least 1"),
     ],
 )
