@@ -21,6 +21,7 @@ ENTRIES = (
     "expansion",
     "layer",
     "demo_network",
+    "construction",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -20,6 +20,7 @@ TINY = {
     "expansion": "--groups p4 --fields 1 2 --pixels 4 --batch 1",
     "layer": "--group p4 --cases 1 4 2 3 --batch 1",
     "demo_network": "--families rotated_digits --modes inference --batch 1",
+    "construction": "--group p4 --fields 2",
 }
 
 
@@ -38,7 +39,7 @@ def test_entry_writes_a_record(name, tmp_path, capsys):
     assert record["seeds"] == [0]
     assert record["config"]["repeats"] == 2
     assert record["metrics"] and record["seconds"]["compile"] < record["seconds"]["total"]
-    cases = 1 if name == "demo_network" else 2
+    cases = 1 if name in ("demo_network", "construction") else 2
     assert {len(column) for column in record["curve"].values()} == {cases}
     for times, ratios in zip(record["curve"]["times"], record["curve"]["ratios"], strict=True):
         assert len(times) > 1 and ratios
