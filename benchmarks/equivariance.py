@@ -92,7 +92,7 @@ def tables(part: Part, cases: Cases) -> list[str]:
     if part == "angles":
         return [*angles.lines(cases), "", *angles.winners_by_angle(cases)]
     if part == "peers":
-        return [*peers.lines(cases), "", *peers.sizes(cases)]
+        return [*peers.summary(cases), "", *peers.lines(cases), "", *peers.sizes(cases)]
     return order.lines(cases)
 
 
@@ -117,4 +117,4 @@ def _draw(part: Part, folder: Path, cases: Cases) -> None:
     elif part == "angles":
         plots.error_by_angle(path, cases[0]["degrees"], angles.curves(cases))
     else:
-        plots.error_bars(path, peers.bars(cases), "relative equivariance error of the field")
+        plots.error_points(path, peers.points(cases), "relative equivariance error of the field")

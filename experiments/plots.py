@@ -163,24 +163,20 @@ def error_by_angle(
     save(figure, path)
 
 
-def error_bars(path: Path, rows: Mapping[str, Mapping[str, float]], label: str) -> None:
-    """Draw numbers as bars on a logarithmic axis, by row and name."""
-    figure = Figure(figsize=(7.5, 0.5 * len(rows) + 1.5), layout="constrained")
+def error_points(path: Path, rows: Mapping[str, Mapping[str, float]], label: str) -> None:
+    """Draw numbers as points on a logarithmic axis, by row and name."""
+    figure = Figure(figsize=(7.5, 0.32 * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    height = 0.8 / len(names)
-    for i, name in enumerate(names):
-        places = [(j, row[name]) for j, row in enumerate(rows.values()) if name in row]
-        heights = [j + (i - (len(names) - 1) / 2) * height for j, _ in places]
-        axes.barh(heights, [v for _, v in places], height, color=_line(i)["color"], label=name)
-    axes.set_xscale("log")
+    for i, name in enumerate(dict.fromkeys(name for row in rows.values() for name in row)):
+        places = [(row[name], j) for j, row in enumerate(rows.values()) if name in row]
+        axes.semilogx(*zip(*places, strict=True), label=name, **_line(i) | {"ls": ""})
     axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    axes.grid(axis="x", color="0.9")
+    axes.grid(color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     save(figure, path)
 
 

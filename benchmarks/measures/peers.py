@@ -250,7 +250,17 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     return numbers
 
 
-def bars(cases: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def summary(cases: Sequence[dict[str, Any]]) -> list[str]:
+    """Return in words by which factors our errors differ from escnn's, if it was there."""
+    factors, words = metrics(cases), []
+    for role in ("best", "default"):
+        found = [value for key, value in factors.items() if key.startswith(f"{role} / escnn")]
+        if found:
+            words.append(f"{min(found):.2g} to {max(found):.2g} times with our {role} scheme")
+    return [f"The error of the field is {', '.join(words)}, relative to escnn's."] if words else []
+
+
+def points(cases: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Return what is drawn: the field errors of our layers and of escnn's, by comparison."""
     found = {}
     for (group, size, layer, picture), shown in _comparisons(cases):

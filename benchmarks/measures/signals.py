@@ -141,7 +141,8 @@ def scans(number: int, per_digit: int, margin: float, data: Path | None) -> list
     """
     path = mnist_path(data)
     if path is None:
-        images = digits.enlarge(load_digits().images[:number])[..., 0].astype(np.float64)
+        eights = load_digits(return_X_y=True)[0][:number].reshape(-1, 8, 8)
+        images = digits.enlarge(eights)[..., 0].astype(np.float64)
     else:
         with np.load(path) as archive:
             images = archive["train_images"][:number].astype(np.float64)

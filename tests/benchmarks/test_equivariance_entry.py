@@ -202,7 +202,7 @@ def test_peers_without_escnn():
     assert ours["image error"] < 0.3 < plain["image error"]
     assert plain["image error, quarter turn"] > 0.1 and plain["error"] is None
     assert peers.metrics(found)["largest error at 90 degrees, ours"] < 1e-12
-    assert list(peers.bars(found))[0] == "lift, p8, 5x5, photographs"
+    assert list(peers.points(found))[0] == "lift, p8, 5x5, photographs"
 
 
 @pytest.mark.slow
