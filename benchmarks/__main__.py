@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import tyro
 
-from benchmarks.entry import Options, Report
+from benchmarks.entry import Common, Report
 from benchmarks.timing import Spread, Timing
 from experiments.results import Result, write_json
 
@@ -22,6 +22,9 @@ ENTRIES = (
     "layer",
     "demo_network",
     "construction",
+    "equivariance",
+    "drift",
+    "budget",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -29,14 +32,14 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def main(arguments: Sequence[str]) -> None:
     """Run one entry: parse its options, prepare the process, measure, print, write."""
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in ENTRIES}
-    config: Options = tyro.extras.subcommand_cli_from_dict(
+    config: Common = tyro.extras.subcommand_cli_from_dict(
         {name: module.Config for name, module in modules.items()},
         prog="python -m benchmarks",
         description="Measure one entry; print a table and write one JSON.",
         args=arguments,
     )
     (name,) = (name for name, module in modules.items() if module.Config is type(config))
-    out = config.out or RESULTS / f"{name}.json"
+    out = config.out or RESULTS / f"{config.stem or name}.json"
     if out.exists() and not config.overwrite:
         sys.exit(f"{out} exists; pass --overwrite to replace it, or another file as --out.")
     if config.cores:
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
 
     start = time.perf_counter()
     report = modules[name].run(config)
-    result = record(name, config, report, arguments, time.perf_counter() - start)
+    result = record(config.stem or name, config, report, arguments, time.perf_counter() - start)
     print("\n".join(table(report)))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
@@ -66,15 +69,15 @@ def pin(cores: int) -> None:
 
 
 def record(
-    name: str, config: Options, report: Report, arguments: Sequence[str], seconds: float
+    name: str, config: Common, report: Report, arguments: Sequence[str], seconds: float
 ) -> Result:
     """Return the record: a list over the cases for each quantity, and the headline numbers."""
-    timings = [timing for case in report.cases for timing in case["times"].values()]
+    timings = [timing for case in report.cases for timing in case.get("times", {}).values()]
     return Result.of(
         name,
         command=shlex.join(["python", "-m", "benchmarks", *arguments]),
         config=config,
-        seeds=[config.seed],
+        seeds=config.seeds,
         curve={key: [case[key] for case in report.cases] for key in report.cases[0]},
         metrics=report.metrics,
         seconds={"total": seconds, "compile": sum(timing.compile_seconds for timing in timings)},
@@ -83,8 +86,8 @@ def record(
 
 def table(report: Report) -> list[str]:
     """Return a report as lines to read: what every case is, its times, its ratios."""
-    lines = []
-    for case in report.cases:
+    lines = list(report.lines)
+    for case in report.cases if not lines else ():
         words = (f"{key} {value}" for key, value in case.items() if not isinstance(value, dict))
         lines += ["", ", ".join(words)]
         lines += [f"  {k:42s}{_describe(v)}" for k, v in (case["times"] | case["ratios"]).items()]
