@@ -106,9 +106,8 @@ def main(config: Config) -> Result:
     metrics = _metrics(reports)
     accuracies = {name: [metrics[name][key] for key in ACCURACIES] for name in reports}
     volume_plots.accuracies(folder / "accuracy.png", list(ACCURACIES.values()), accuracies)
-    first = {
-        key: tests[key].volumes[: len(shapes.CLASSES), ..., 0] for key in ("upright", "random")
-    }
+    first = slice(len(shapes.CLASSES))  # one of each class
+    seen = {key: tests[key].volumes[first, ..., 0] for key in ("upright", "random")}
     volume_plots.projections(folder / "shapes.png", shapes.CLASSES, seen)
     print(_table(reports))
     result = Result.of(

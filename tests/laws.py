@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen, nnx
 
 import pdo_jax as pdo
-from pdo_jax.models import MnistRot
+from pdo_jax.models import MnistRot, VolumeClassifier
 
 # Neighbours differ in kind, since the sizes of a case are paired with groups in this order.
 PLANE = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
@@ -173,6 +173,14 @@ def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
     return make
 
 
+def volumes(group: str, dtype: str) -> nnx.Module:
+    """Return the classifier of volumes with one field and two."""
+    return VolumeClassifier(
+        (1, 2), group=group, num_classes=3, in_features=1, operators="total", dtype=dtype,
+        rngs=nnx.Rngs(0),
+    )  # fmt: skip
+
+
 NET = dict(input="image", channels=1, groups=("p4", "p1m"), leads=(1,))
 STEP = dict(bad_sizes=((6, 6),))
 POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
@@ -235,6 +243,8 @@ CASES = (
     Case("linen-conv", linen_layer(pdo.nn.linen.PDOConv, 2, 1), **LINEN),
     Case("linen-transpose", linen_layer(pdo.nn.linen.PDOConvTranspose, 2, 1, strides=2), **LINEN),
     Case("linen-pointwise", linen_layer(pdo.nn.linen.PointwiseConv, 2, 3), **LINEN),
+    Case("volume-classifier", volumes, "image", "invariant", sizes=((2, 2, 4),), channels=1,
+         groups=("T",), leads=(1,)),
 )  # fmt: skip
 
 

@@ -106,3 +106,35 @@ def test_the_dtype_is_that_of_the_computation():
     assert dtypes == {jnp.dtype("float32")}
     logits = jax.eval_shape(model.__call__, jnp.zeros((1, 28, 28, 1), jnp.float32))
     assert logits.dtype == jnp.bfloat16
+
+
+# ----------------------------------------------------------------------------------------- volumes
+
+
+def test_parameters_of_the_volume_classifier():
+    model = nnx.eval_shape(lambda: pdo.models.volume_classifier(rngs=nnx.Rngs(0)))
+    layers = [*model.convs, *model.norms, model.head]
+    counts = [size(nnx.state(layer, nnx.Param)) for layer in layers]
+    convs = [10 * 2, 10 * 24 * 2 * 4, 10 * 24 * 4 * 16]
+    assert counts == [*convs, 2 * 2, 2 * 4, 2 * 16, 2 * 16, 17 * 8]
+    assert size(nnx.state(model, nnx.Param)) == sum(counts) == 17512
+
+
+@pytest.mark.parametrize(("group", "mirrors"), [("O", False), ("Oh", True)])
+def test_mirrored_volumes_are_told_apart_by_rotations_alone(group, mirrors):
+    """O sees the difference of a screw and its mirror image; Oh cannot, whatever it learns."""
+    model = pdo.models.volume_classifier((1, 1), group=group, rngs=nnx.Rngs(0))
+    model.eval()
+    x = np.random.default_rng(0).normal(size=(1, 4, 4, 4, 1)).astype(np.float32)
+    turned = np.rot90(x, axes=(1, 2))
+    logits = np.asarray(nnx.jit(lambda m, x: m(x))(model, jnp.concatenate([x, turned, x[:, ::-1]])))
+    changes = np.abs(logits[1:] - logits[0]).max(1) / np.abs(logits[0]).max()
+    assert changes[0] < 1e-5
+    assert (changes[1] < 1e-5) == mirrors and (mirrors or changes[1] > 1e-3)
+
+
+def test_volumes_are_checked():
+    with pytest.raises(ValueError, match=r"group \(=p8\) acts on 2 dimensions.* pass 'T'"):
+        pdo.models.volume_classifier(group="p8", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"features \(=\(\)\) must hold one number at least"):
+        pdo.models.volume_classifier((), rngs=nnx.Rngs(0))

@@ -1,4 +1,4 @@
-"""The made volumes: what is rendered is the shape, at any rotation, and the classes are distinct."""
+"""The made volumes: what is rendered is the shape, at any rotation; classes are distinct."""
 
 import itertools
 
@@ -27,8 +27,8 @@ def test_polycubes_are_glued_together_and_distinct():
         assert len(set(cubes)) == len(cubes)
         reached, edge = {cubes[0]}, {cubes[0]}
         while edge:
-            edge = {b for a, b in itertools.product(edge, cubes) if np.abs(np.subtract(a, b)).sum() == 1}
-            edge -= reached
+            pairs = itertools.product(edge, cubes)
+            edge = {b for a, b in pairs if np.abs(np.subtract(a, b)).sum() == 1} - reached
             reached |= edge
         assert reached == set(cubes)
     kinds = [frozenset(forms(cubes, CUBE)) for cubes in shapes.POLYCUBES.values()]
@@ -38,7 +38,9 @@ def test_polycubes_are_glued_together_and_distinct():
 def test_the_screws_alone_are_chiral():
     mirrored = {
         name: next(
-            other for other, of in shapes.POLYCUBES.items() if forms(cubes, -CUBE) == forms(of, CUBE)
+            other
+            for other, of in shapes.POLYCUBES.items()
+            if forms(cubes, -CUBE) == forms(of, CUBE)
         )
         for name, cubes in shapes.POLYCUBES.items()
     }
@@ -46,7 +48,7 @@ def test_the_screws_alone_are_chiral():
     assert mirrored == others | {"screw": "mirrored screw", "mirrored screw": "screw"}
 
 
-def test_a_volume_is_the_shape_blurred(monkeypatch):
+def test_a_volume_is_the_shape_blurred():
     """Against a sum over fine points inside the shape, each spread by the Gaussian."""
     rng = np.random.default_rng(0)
     rotation = shapes.random_rotations(1, seed=0)[0]
