@@ -22,7 +22,7 @@ from pdo_jax import _check, conv, windows
 from pdo_jax.basis import filter_basis
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.nn.initializers import he_normal
+from pdo_jax.nn.initializers import flat, he_normal
 
 
 class _PDOLayer(nnx.Module):
@@ -300,7 +300,7 @@ class PointwiseConv(nnx.Module):
         self.dtype, self.param_dtype, self.precision = *_dtypes(dtype, param_dtype), precision
         shape = (self.group.order, self.in_features, self.out_features)
         if kernel_init is None:
-            kernel_init = nnx.initializers.he_normal()  # fan_in |G| C_in: the first axis is a sum
+            kernel_init = flat(nnx.initializers.he_normal())  # fan_in |G| C_in: one sum
         self.kernel = nnx.Param(kernel_init(_key(rngs), shape, param_dtype))
         self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
 
