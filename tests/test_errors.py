@@ -1,6 +1,8 @@
 """Wrong arguments: every message names the argument, its value, the rule and what to do next."""
 
 import re
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,21 @@ def net(x, **options):
 
 def same(x, *_):
     return x
+
+
+def written(content):
+    """Return the path of a temporary file."""
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(content)
+    return file.name
+
+
+def program(x):
+    return pdo.export.load(Path(__file__).parent / "goldens" / "small_network.pdo")(x)
+
+
+def theirs(shape, group="p4", kind="group"):
+    return pdo.export.from_tensorflow(np.zeros(shape), group, kind)
 
 
 GROUP = r"group \(={}\) is not known; write 'p{{n}}' or 'C{{n}}' .* n >= 1, .*'T', 'O', 'Oh' or 'I'"
@@ -100,8 +117,8 @@ CASES = [
      r"orientation \(=1j\) must be a real number, got complex"),
     ("orientation a matrix", lambda: pdo.filter_basis("p4", orientation=np.eye(2)), TypeError,
      r"orientation \(=.*\) must be a real number, got ndarray"),
-    ("scheme", lambda: pdo.filter_basis("p4", scheme="gaussian"), ValueError,
-     r"scheme \(='gaussian'\) is not known; choose one of 'finite-difference'"),
+    ("scheme", lambda: pdo.filter_basis("p4", scheme="spectral"), ValueError,
+     r"scheme \(='spectral'\) is not known; choose one of 'finite-difference'"),
     ("scheme None", lambda: pdo.filter_basis("p4", scheme=None), TypeError,
      r"scheme \(=None\) must be a string, got NoneType; choose one of 'finite-difference'"),
     ("accuracy 3", lambda: pdo.filter_basis("p4", accuracy=3), ValueError,
@@ -112,17 +129,17 @@ CASES = [
      INTEGER.format("accuracy", 2.0)),
     ("operators", lambda: pdo.filter_basis("p4", operators="all"), ValueError,
      r"operators \(='all'\) is not known; choose one of 'box', 'total'"),
-    ("sigma", lambda: pdo.filter_basis("p4", sigma=1.0), ValueError,
+    ("sigma of a scheme without", lambda: pdo.filter_basis("p4", sigma=1.0), ValueError,
      r"sigma \(=1.0\) is the width of another scheme; pass sigma=None, or .*\('gaussian'\)"),
-    ("band", lambda: pdo.filter_basis("p4", scheme="gaussian", band=1.0), ValueError,
+    ("band of another", lambda: pdo.filter_basis("p4", scheme="gaussian", band=1.0), ValueError,
      r"band \(=1.0\) is the width of another scheme; pass band=None, or .*\('optimal'\)"),
-    ("sigma", lambda: pdo.filter_basis("p4", scheme="gaussian", sigma=0.1), ValueError,
-     r"sigma \(=0.1\) must be at least 0.3 and at most inf; pass e.g. 1"),
-    ("sigma", lambda: pdo.filter_basis("p4", scheme="gaussian", sigma="wide"), TypeError,
+    ("sigma too small", lambda: pdo.filter_basis("p4", scheme="gaussian", sigma=0.1), ValueError,
+     r"sigma \(=0.1\) must be at least 0.3; pass e.g. 1"),
+    ("sigma a word", lambda: pdo.filter_basis("p4", scheme="gaussian", sigma="wide"), TypeError,
      r"sigma \(='wide'\) must be a real number"),
-    ("band", lambda: pdo.filter_basis("p4", scheme="optimal", band=4.0), ValueError,
+    ("band beyond the grid", lambda: pdo.filter_basis("p4", scheme="optimal", band=4.0), ValueError,
      r"band \(=4.0\) must be at least 0.1 and at most 3.14159; pass e.g. 3.14159"),
-    ("size", lambda: pdo.filter_basis("p8", scheme="rbf-fd", size=3), ValueError,
+    ("size of rbf-fd", lambda: pdo.filter_basis("p8", scheme="rbf-fd", size=3), ValueError,
      r"size \(=3\) is too small: 'rbf-fd' .* need 5"),
     ("size 4", lambda: pdo.filter_basis("p4", size=4), ValueError,
      r"size \(=4\) must be odd; pass 5"),
@@ -409,6 +426,51 @@ CASES = [
      r"x has shape \(28, 28, 1\), but \(N, 28, 28, in_features\) is needed \(exactly 4 axes\)"),
     ("no classes", lambda: pdo.models.mnist_rot(num_classes=0, rngs=nnx.Rngs(0)), ValueError,
      LEAST.format("num_classes", 0, 1)),
+    # export
+    ("fold a function", lambda: pdo.export.fold(same), TypeError,
+     r"model must be an nnx.Module, got function; pass the network itself"),
+    ("save a function", lambda: pdo.export.save(same, "a", (1, 2)), TypeError,
+     r"model must be an nnx.Module, got function"),
+    ("save without folding", lambda: pdo.export.save(same, "a", (1, 2), fold=False), TypeError,
+     r"model must be an nnx.Module, got function"),
+    ("input_shape 28", lambda: pdo.export.save(same, "a", 28), TypeError,
+     r"input_shape \(=28\) must be the shape of a batch; pass e.g. \(None, 28, 28, 1\)"),
+    ("input_shape with two free axes", lambda: pdo.export.save(same, "a", (None, None, 1)),
+     TypeError, INTEGER.format(r"input_shape\[1\]", "None")),
+    ("fixed batch of None", lambda: pdo.export.save(same, "a", (None, 2), fixed_batch=True),
+     TypeError, INTEGER.format(r"input_shape\[0\]", "None")),
+    ("program of int8", lambda: pdo.export.save(same, "a", (1, 2), dtype="int8"), ValueError,
+     r"dtype \(=int8\) must be a floating dtype"),
+    ("platforms a word", lambda: pdo.export.save(same, "a", (1, 2), platforms="cpu"), TypeError,
+     r"platforms \(='cpu'\) must be a sequence of names; pass e.g. \('cpu', 'cuda'\)"),
+    ("ONNX in bfloat16", lambda: pdo.export.save_onnx(same, "a", (1, 2), dtype="bfloat16"),
+     ValueError, r"dtype \(='bfloat16'\) is not known; choose one of 'float32', 'float64'"),
+    ("load something else", lambda: pdo.export.load(__file__), ValueError,
+     r"path \(=.*\) is not a file that pdo_jax.export.save wrote; pass one that is"),
+    ("load a newer file", lambda: pdo.export.load(written(b"pdo_jax.export 2 0\n")), ValueError,
+     r"path \(=.*\) has format version 2, but this pdo_jax reads versions up to 1; update"),
+    ("load half a file", lambda: pdo.export.load(written(b"pdo_jax.export 1 0\n")), ValueError,
+     r"path \(=.*\) is damaged or incomplete.*; copy it again, or save the network again"),
+    ("program of a list", lambda: program([[1.0]]), TypeError,
+     r"x must be an array of shape \(N, 13, 13, 1\), got list"),
+    ("program of float64", lambda: program(np.zeros((2, 13, 13, 1))), TypeError,
+     r"x has dtype float64, but the program takes float32; convert it with x.astype\('float32'\)"),
+    ("program of other pixels", lambda: program(np.zeros((2, 13, 12, 1), "float32")), ValueError,
+     r"x has shape \(2, 13, 12, 1\), but the program takes \(N, 13, 13, 1\).*reshape it, or save"),
+    ("program of an empty batch", lambda: program(np.zeros((0, 13, 13, 1), "float32")), ValueError,
+     r"x has shape \(0, 13, 13, 1\).*N at least 1"),
+    ("program of one image", lambda: program(np.zeros((13, 13, 1), "float32")), ValueError,
+     r"x has shape \(13, 13, 1\), but \(N, 13, 13, 1\) is needed \(exactly 4 axes\)"),
+    ("layout of mirrors", lambda: theirs((3, 3, 8, 2), "p4m"), ValueError,
+     r"group \(=p4m\) must be a group of rotations of the plane.*; pass e.g. 'p8'"),
+    ("layout kind", lambda: theirs((3, 3, 8, 2), kind="conv"), ValueError,
+     r"kind \(='conv'\) is not known; choose one of 'lift', 'group', 'pointwise'"),
+    ("layout 5x5", lambda: theirs((5, 5, 8, 2)), ValueError,
+     r"weights has shape \(5, 5, 8, 2\), but \(3, 3, any, any\) is needed for kind='group'"),
+    ("layout of another group", lambda: theirs((3, 3, 8, 2), "p3"), ValueError,
+     r"axis 2 is 8, but must be a multiple of 3, the order of the group; pass another"),
+    ("layout back", lambda: pdo.export.to_tensorflow(np.zeros((9, 3, 2, 2)), "p4", "group"),
+     ValueError, r"weights has shape \(9, 3, 2, 2\), but \(9, 4, any, any\) is needed"),
 ]  # fmt: skip
 
 

@@ -62,9 +62,10 @@ class Scheme:
             return self.default
         width = _check.real(self.option, options[self.option])
         if not self.smallest <= width <= self.largest:
+            above = "" if self.largest == math.inf else f" and at most {self.largest:.6g}"
             raise ValueError(
-                f"{self.option} (={width}) must be at least {self.smallest:.3g} and at most "
-                f"{self.largest:.6g}; pass e.g. {self.default:.6g}."
+                f"{self.option} (={width}) must be at least {self.smallest:.3g}{above}; pass e.g. "
+                f"{self.default:.6g}."
             )
         return width
 
