@@ -262,6 +262,27 @@ MUTATIONS = (
         "square = jnp.sum(x**2, axis=-2)",
         ("tests/test_pooling.py::test_group_pools",),
     ),
+    Mutation(
+        "folding forgets the bias",
+        "export/folding.py",
+        "None if layer.bias is None else layer.bias[...],\n        geometry,",
+        "None,\n        geometry,",
+        ("tests/test_export.py::test_every_option_survives_folding[half precision]",),
+    ),
+    Mutation(
+        "folding forgets what VALID means to a transposed layer",
+        "export/folding.py",
+        "conv.transposed(basis, *placed)",
+        "conv.Geometry(1, *placed)",
+        ("tests/test_export.py::test_folded_layers_are_the_layers[transpose-3]",),
+    ),
+    Mutation(
+        "the published source's channels read in our order",
+        "export/tensorflow.py",
+        "np.swapaxes(weights.reshape(rows, columns, -1, order, outputs), 2, 3)",
+        "weights.reshape(rows, columns, order, -1, outputs)",
+        ("tests/test_export.py::test_weights_of_the_published_source[p8-group]",),
+    ),
 )
 
 

@@ -33,6 +33,7 @@ def save_onnx(
     """Write a network as an ONNX file, with the converter jax2onnx (the extra `onnx`).
 
     The network is folded and saved as it evaluates, as by `save`. Images stay channels-last.
+    jax2onnx 0.17 has no convolutions in space, so it refuses networks for volumes.
 
     Args:
         model: the network. It is not changed.
@@ -119,11 +120,11 @@ def _pool(
     *,
     window_dimensions: Sequence[int],
     window_strides: Sequence[int],
-    padding: Sequence[Sequence[Any]],
+    padding: Sequence[tuple[Any, Any]],
     **_: Any,
 ) -> jax.Array:
     """Pool by combining one strided slice for each place in the window, axis by axis."""
-    x = _pad(x, jnp.asarray(empty, x.dtype), [(*pair, 0) for pair in padding])
+    x = _pad(x, jnp.asarray(empty, x.dtype), [(low, high, 0) for low, high in padding])
     for axis, (window, step) in enumerate(zip(window_dimensions, window_strides, strict=True)):
         if window > 1 or step > 1:
             end = (x.shape[axis] - window) // step * step + 1
@@ -132,7 +133,7 @@ def _pool(
     return x
 
 
-def _pad(x: jax.Array, value: jax.Array, config: Sequence[Sequence[Any]]) -> jax.Array:
+def _pad(x: jax.Array, value: jax.Array, config: Sequence[tuple[Any, Any, Any]]) -> jax.Array:
     """Pad by concatenating constants; negative pads cut, and pads between pixels stay pads."""
     if any(low < 0 or high < 0 or interior for low, high, interior in config):
         return lax.pad(x, value, config)
