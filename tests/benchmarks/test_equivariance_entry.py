@@ -10,7 +10,7 @@ import pytest
 import pdo_jax as pdo
 from benchmarks import equivariance
 from benchmarks.__main__ import RESULTS, main
-from benchmarks.measures import angles, layers, patches, peers, signals
+from benchmarks.measures import angles, layers, order, patches, peers, signals
 from benchmarks.measures.variants import Variant, sharpness, variants
 from experiments.results import ROOT, Result
 from pdo_jax.stencils import SCHEMES
@@ -18,7 +18,7 @@ from pdo_jax.stencils import SCHEMES
 SCHEMA = {field.name for field in dataclasses.fields(Result)}
 PARTS = ("order", "angles", "peers")
 TINY = {
-    "order": "--groups p8 --schemes finite-difference --accuracies 2 --networks tanh --points 8",
+    "order": "--groups p8 --schemes finite-difference --accuracies 2 --networks --points 8",
     "angles": "--groups p8 --schemes finite-difference --sizes 5 --points 8",
 }
 
@@ -44,10 +44,10 @@ def test_a_picture_goes_through_its_pixels(picture):
 def test_derivatives_are_those_of_the_image(picture, step):
     picture = dataclasses.replace(picture, step=step)
     p, h = picture.points[:, None], 1e-5
-    for axis, order in enumerate([(1, 0), (0, 1)]):
+    for axis, orders in enumerate([(1, 0), (0, 1)]):
         shift = h * np.eye(2)[axis]
         difference = (picture.image(p + shift) - picture.image(p - shift)) / (2 * h)
-        np.testing.assert_allclose(picture.derivative(p, *order), difference[..., 0], atol=1e-6)
+        np.testing.assert_allclose(picture.derivative(p, *orders), difference[..., 0], atol=1e-6)
 
 
 def test_a_field_turns_with_its_picture(picture):
@@ -181,6 +181,18 @@ def test_a_part_writes_a_record_and_a_plot(part, tmp_path, capsys):
         assert record["metrics"]["lift, accuracy 2: largest |slope - 2|"] < 0.05
     else:
         assert record["metrics"]["largest error at 90 degrees"] < 1e-12
+
+
+@pytest.mark.slow
+def test_smooth_networks_have_an_order_and_others_none():
+    smooth, kinked = (order.network(name, 2, 4, (0, 1)) for name in ("tanh", "ReLU"))
+    assert smooth["slope"] == pytest.approx(2, abs=0.1)
+    assert kinked["slope"] < 1
+    for window, rounding, errors in zip(
+        smooth["fitted meshes"], smooth["rounding"], smooth["errors"], strict=True
+    ):
+        index = smooth["meshes"].index(window[-1])
+        assert len(window) == 3 and rounding[index] <= 0.03 * errors[index]
 
 
 def test_peers_say_what_to_install(tmp_path):
