@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
-from experiments.results import replacing
+from pdo_jax._files import replacing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
 MARKERS = ("o", "s", "^", "D")
@@ -23,7 +23,7 @@ MARKERS = ("o", "s", "^", "D")
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure under its name when it is complete."""
-    with replacing(path) as temporary:
+    with replacing(path, overwrite=True) as temporary:
         figure.savefig(temporary, dpi=110, bbox_inches="tight", facecolor="white")
 
 

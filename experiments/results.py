@@ -16,12 +16,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+
+from pdo_jax._files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -132,23 +133,8 @@ def write_json(path: str | Path, value: Any) -> None:
         value: NumPy and JAX numbers and arrays and paths may occur; NaN and infinity become null.
     """
     text = json.dumps(plain(value), indent=1, allow_nan=False)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite=True) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary file that takes the place of `path` at the end, unless something fails.
-
-    A run that is stopped therefore leaves the old file or the new one, never a part of one.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # the suffix says the format
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

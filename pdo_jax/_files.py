@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
         raise FileExistsError(
             f"path (={str(path)!r}) exists already; pass another one, or overwrite=True."
         )
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")  # the suffix says the format
     try:
         yield temporary
         os.replace(temporary, path)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import results
+from pdo_jax._files import replacing
 
 FIELDS = {
     "name",
@@ -69,7 +70,7 @@ def test_unknown_values_are_refused(tmp_path):
 def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     results.write_json(path, {"old": 1})
-    with pytest.raises(RuntimeError), results.replacing(path) as temporary:
+    with pytest.raises(RuntimeError), replacing(path, overwrite=True) as temporary:
         temporary.write_text("half a fi")
         assert temporary.suffix == path.suffix
         raise RuntimeError
