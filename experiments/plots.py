@@ -135,6 +135,10 @@ def convergence(
         for i, (name, (meshes, errors)) in enumerate(lines.items()):
             axes.loglog(meshes, errors, label=name, ms=4, **_line(i))
         _frame(axes, "mesh size", "relative equivariance error")
+        meshes = [mesh for line, _ in lines.values() for mesh in line]
+        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.4) if min(meshes) <= tick <= max(meshes)]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     save(figure, path)

@@ -205,7 +205,7 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
     for key in dict.fromkeys(tuple(case[k] for k in keys) for case in cases):
         found = {c["accuracy"]: c for c in cases if tuple(c[k] for k in keys) == key}
         cells = [
-            f"{found[p]['slope']:.3f} ± {found[p]['half width']:.3f}" if p in found else ""
+            f"{found[p]['slope']:.4f} ± {found[p]['half width']:.4f}" if p in found else ""
             for p in accuracies
         ]
         rows.append(f"| {' | '.join([*key, *cells])} |")
