@@ -40,7 +40,7 @@ IDENTITY = pdo.Group("identity", np.eye(3)[None])
 class Config:
     """Options of `python -m experiments.rotated_volumes`."""
 
-    recipe: recipes.Recipe = recipes.Recipe(epochs=16, batch_size=16)
+    recipe: recipes.Recipe = recipes.Recipe(epochs=12, batch_size=16)
     """The same for both networks."""
     seeds: tuple[int, ...] = (0,)
     """One run a seed; several are reported by their mean, deviation and worst."""
@@ -49,7 +49,7 @@ class Config:
     features: tuple[int, ...] = (2, 4, 16)
     """Fields after every convolution."""
     train: int = 480
-    """The number of upright training shapes."""
+    """The number of upright training shapes, drawn anew in every epoch."""
     test: int = 400
     """The number of test shapes, each seen upright, at a rotation of the cube and at a random one.
     """
@@ -86,7 +86,6 @@ def main(config: Config) -> Result:
     start = time.perf_counter()
     folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
     runs.save_config(folder, config)
-    train = shapes.make(config.train, shapes.TRAINING)
     tests = held_out(config)
     reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
     curves: dict[str, list[trainer.Curve]] = {INVARIANT: [], PLAIN: []}
@@ -95,10 +94,11 @@ def main(config: Config) -> Result:
             label = f"seed {seed}, {name}"
             trained = trainer.train(
                 model,
-                *train,
+                *shapes.make(config.train, seed),
                 config.recipe,
                 seed=seed,
                 label=label,
+                augment=lambda volumes, rng: shapes.make(len(volumes), rng).volumes,
                 folder=folder / runs.CHECKPOINTS / label.replace(", ", "-").replace(" ", "_"),
             )
             reports[name].append(measure(trained.model, tests) | trained.seconds)

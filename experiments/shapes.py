@@ -22,16 +22,15 @@ Cubes = tuple[tuple[int, int, int], ...]
 SIZE = 12  # voxels along an axis
 EDGE = 2.0  # of a cube, in voxels
 BLUR = 1.0  # the Gaussian's standard deviation, in voxels
-SHIFT = 0.5  # voxels, the largest along every axis
+SHIFT = 1.0  # voxels, the largest along every axis
 SCALE = 0.05  # the largest relative change of the edge
 NOISE = 0.05  # its standard deviation; a voxel deep inside a shape is 1
 
-TRAINING, VALIDATION, TEST = 0, 1, 2  # seeds of three sets without a shape in common
+VALIDATION, TEST = 1, 2  # seeds of two sets; training shapes are drawn anew in every epoch
 
 _SQUARE = tuple((x, y, 0) for x in range(3) for y in range(3))
 
-# The centres of the cubes, in edges: x to the right, y up, z in depth. The last two are mirror
-# images of each other; all others are their own.
+# The centres of the cubes, in edges: x to the right, y up, z in depth. Each is its own mirror image.
 POLYCUBES: dict[str, Cubes] = {
     "bar": ((0, 0, 0), (1, 0, 0), (2, 0, 0)),
     "plate": _SQUARE,
@@ -39,8 +38,8 @@ POLYCUBES: dict[str, Cubes] = {
     "block": tuple((x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)),
     "jack": ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)),
     "T": ((0, 0, 0), (1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 2, 0)),
-    "screw": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 1, 1)),
-    "mirrored screw": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 0, 1)),
+    "tripod": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "plus": ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)),
 }
 CLASSES = tuple(POLYCUBES)
 
@@ -52,7 +51,9 @@ class Shapes(NamedTuple):
     labels: np.ndarray
 
 
-def make(count: int, seed: int, *, rotations: np.ndarray | None = None) -> Shapes:
+def make(
+    count: int, seed: int | np.random.Generator, *, rotations: np.ndarray | None = None
+) -> Shapes:
     """Return shapes of all classes in equal shares, each at a place and of a size of its own.
 
     Places, sizes and noise depend on the seed alone: with other rotations the same shapes are seen,
@@ -60,7 +61,7 @@ def make(count: int, seed: int, *, rotations: np.ndarray | None = None) -> Shape
 
     Args:
         count: the number of shapes; the classes take turns.
-        seed: of places, sizes and noise.
+        seed: of places, sizes and noise; or a generator.
         rotations: `(count, 3, 3)` rotation matrices; None for upright shapes.
     """
     rng = np.random.default_rng(seed)
