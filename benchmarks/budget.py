@@ -138,10 +138,11 @@ def _panels(cases: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 def lines(cases: list[dict[str, Any]]) -> list[str]:
     """Return the table: the root mean square over the angles, a row a network."""
     names = list(variants())
-    rows = [["network", *names]]
+    rows = [["network", "accuracy", *names]]
     for case in cases:
         means = [f"{_mean(case, name):.3f}" for name in names]
-        rows.append([f"{case['group']}, {case['discretisation']}", *means])
+        words = [f"{case['group']}, {case['discretisation']}", f"{case['accuracy']:.3f}"]
+        rows.append([*words, *means])
     return tables.table(rows).splitlines()
 
 
