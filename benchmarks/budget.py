@@ -37,11 +37,11 @@ class Config(entry.Common):
     """The groups of the networks, which have equally many parameters."""
     discretisations: tuple[str, ...] = tuple(demo_networks.discretisations())
     """Those of the networks."""
-    degrees: tuple[float, ...] = (7.5, 15.0, 22.5, 30.0, 37.5, 45.0)
+    degrees: tuple[float, ...] = (15.0, 22.5, 30.0, 45.0)
     """The angles; from 45 to 90 degrees the budget is much the same."""
-    epochs: int = 6
+    epochs: int = 4
     """Of training; 0 measures networks as they start."""
-    digits: int = 12
+    digits: int = 8
     """The number of digits on which the error is measured."""
     limit: int | None = None
     """Train on no more than so many digits."""
