@@ -137,13 +137,13 @@ def _panels(cases: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 def lines(cases: list[dict[str, Any]]) -> list[str]:
     """Return the table: the root mean square over the angles, a row a network."""
-    names = list(variants())
+    names = (AS_IT_IS, *(f"but {source}" for source in SOURCES), GROUP)
     rows = [["network", "accuracy", *names]]
     for case in cases:
         means = [f"{_mean(case, name):.3f}" for name in names]
         words = [f"{case['group']}, {case['discretisation']}", f"{case['accuracy']:.3f}"]
         rows.append([*words, *means])
-    return tables.table(rows).splitlines()
+    return tables.markdown(rows)
 
 
 def _metrics(cases: list[dict[str, Any]]) -> dict[str, float]:

@@ -117,7 +117,7 @@ def _case(name: str, augmentation: str, held_out: digits.Digits, config: Config)
 def lines(cases: list[dict[str, Any]]) -> list[str]:
     """Return the table: errors before and after training."""
     words = [f"{key}, {when}" for key in OUTPUTS for when in ("before", "after")]
-    rows = [["", *words, "largest at quarter turns"]]
+    rows = [["network", *words, "largest at quarter turns"]]
     for case in cases:
         row = [_name(case)]
         for key in OUTPUTS:
@@ -125,7 +125,7 @@ def lines(cases: list[dict[str, Any]]) -> list[str]:
             row += [f"{values[0]:.3f}", f"{values[-1]:.3f}"]
         exact = max(max(case[f"{key}, {QUARTERS}"]) for key in OUTPUTS)
         rows.append([*row, f"{exact:.1e}"])
-    return tables.table(rows).splitlines()
+    return tables.markdown(rows)
 
 
 def _metrics(cases: list[dict[str, Any]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Plain-text tables for the terminal, and how the numbers of several seeds become one."""
+"""Tables for the terminal and for Markdown, and how the numbers of several seeds become one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     ]
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as the lines of a table in Markdown; the first row is the header.
+
+    Example:
+        >>> markdown([["network", "accuracy"], ["CNN", "99.1"]])
+        ['| network | accuracy |', '|---|---|', '| CNN | 99.1 |']
+    """
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 
 def spread(values: Sequence[float], form: str = "{:.1f}", worst: str | None = None) -> str:

@@ -1,0 +1,64 @@
+"""Fill the tables of the docs from the records: `python -m benchmarks.documents`.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`, and NAME.json is its record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import budget, drift, equivariance
+from experiments.results import ROOT
+from pdo_jax._files import replacing
+
+Cases = list[dict[str, Any]]
+
+# By the name of the record: the page, and what makes the lines of the table from the cases.
+TABLES: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
+    "budget": ("budget.md", budget.lines),
+    "drift": ("budget.md", drift.lines),
+    "equivariance_angles": ("equivariance.md", partial(equivariance.tables, "angles")),
+    "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),
+    "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
+}
+
+
+def cases(record: dict[str, Any]) -> Cases:
+    """Return the measured cases of a record, which holds a list over them for each quantity."""
+    columns = record["curve"]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def filled(name: str, text: str) -> str:
+    """Return a page with the table of one record as the record has it."""
+    record = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+    table = "\n".join([f"<!-- {name} -->", *TABLES[name][1](cases(record)), "<!-- end -->"])
+    found, count = re.subn(f"<!-- {name} -->.*?<!-- end -->", lambda _: table, text, flags=re.S)
+    if count != 1:
+        raise ValueError(
+            f"the page for {name}.json has {count} places for its table, but must have one: "
+            f"<!-- {name} --> and <!-- end -->."
+        )
+    return found
+
+
+def page(name: str) -> Path:
+    """Return the page on which the table of a record stands."""
+    return ROOT / "docs" / TABLES[name][0]
+
+
+def main() -> None:
+    """Fill every table."""
+    for name in TABLES:
+        text = filled(name, page(name).read_text(encoding="utf-8"))
+        with replacing(page(name), overwrite=True) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
