@@ -36,11 +36,11 @@ class Config(entry.Common):
     """Those of the networks."""
     augmentations: tuple[str, ...] = tuple(demo_networks.AUGMENTATIONS)
     """What they are trained on."""
-    epochs: int = 8
+    epochs: int = 5
     """Of training."""
-    draws: int = 2
+    draws: int = 1
     """The number of networks of a kind; their seeds follow `seed`."""
-    digits: int = 128
+    digits: int = 64
     """The number of held-out digits on which the error is measured."""
     limit: int | None = None
     """Train on no more than so many digits."""
