@@ -40,7 +40,7 @@ IDENTITY = pdo.Group("identity", np.eye(3)[None])
 class Config:
     """Options of `python -m experiments.rotated_volumes`."""
 
-    recipe: recipes.Recipe = recipes.Recipe(epochs=12, batch_size=16)
+    recipe: recipes.Recipe = recipes.Recipe(epochs=8, batch_size=16)
     """The same for both networks."""
     seeds: tuple[int, ...] = (0,)
     """One run a seed; several are reported by their mean, deviation and worst."""

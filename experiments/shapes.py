@@ -30,7 +30,8 @@ VALIDATION, TEST = 1, 2  # seeds of two sets; training shapes are drawn anew in 
 
 _SQUARE = tuple((x, y, 0) for x in range(3) for y in range(3))
 
-# The centres of the cubes, in edges: x to the right, y up, z in depth. Each is its own mirror image.
+# The centres of the cubes, in edges: x to the right, y up, z in depth. All are their own mirror
+# images.
 POLYCUBES: dict[str, Cubes] = {
     "bar": ((0, 0, 0), (1, 0, 0), (2, 0, 0)),
     "plate": _SQUARE,
