@@ -149,6 +149,11 @@ class Quotient(nnx.Module):
         return pdo.nn.group_pool(y, "mean", self.group, self.k)
 
 
+def folded(make: Callable[[str, str], nnx.Module]) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a layer as `pdo.export.fold` leaves it."""
+    return lambda group, dtype: pdo.export.fold(make(group, dtype))
+
+
 def function(fn: Callable, *args: Any, **options: Any) -> Callable[[str, str], Callable]:
     """Return what makes a function that depends neither on the group nor on the dtype."""
     return lambda group, dtype: lambda x: fn(x, *args, **options)
@@ -245,6 +250,11 @@ CASES = (
     Case("linen-pointwise", linen_layer(pdo.nn.linen.PointwiseConv, 2, 3), **LINEN),
     Case("volume-classifier", volumes, "image", "invariant", sizes=((2, 2, 4),), channels=1,
          groups=("T",), leads=(1,)),
+    Case("folded-lift", folded(layer(pdo.nn.PDOLift, 2, 1)), "image", sizes=FEW[:1],
+         groups=("p4m",)),
+    Case("folded-conv", folded(layer(pdo.nn.PDOConv, 2, 1)), sizes=FEW[:1], groups=("p4",)),
+    Case("folded-pointwise", folded(layer(pdo.nn.PointwiseConv, 2, 3)), sizes=FEW[:1],
+         groups=("p4m",)),
 )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ class FoldedConv(nnx.Module):
         y = conv.convolve(
             "FoldedConv",
             x,
-            self.kernel[...].astype(x.dtype),
+            jnp.asarray(self.kernel[...], x.dtype),
             self.geometry,
             self.feature_group_count,
             self.precision,
