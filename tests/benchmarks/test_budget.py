@@ -38,6 +38,7 @@ def error(model, images, ideal, degrees=45.0):
     return float(jnp.linalg.norm(moved - still) / jnp.linalg.norm(still - still.mean(0)))
 
 
+@pytest.mark.slow
 def test_with_every_source_it_is_the_network(rough, images):
     expected = jax.jit(lambda x: rough(x))(images)
     np.testing.assert_allclose(idealised.logits(rough, images), expected, atol=1e-6)
