@@ -37,13 +37,13 @@ class Config(entry.Common):
     """The groups of the networks, which have equally many parameters."""
     discretisations: tuple[str, ...] = tuple(demo_networks.discretisations())
     """Those of the networks."""
-    degrees: tuple[float, ...] = (15.0, 22.5, 30.0, 45.0)
+    degrees: tuple[float, ...] = (22.5, 45.0)
     """The angles; from 45 to 90 degrees the budget is much the same."""
-    epochs: int = 4
+    epochs: int = 3
     """Of training; 0 measures networks as they start."""
-    digits: int = 8
+    digits: int = 4
     """The number of digits on which the error is measured."""
-    limit: int | None = None
+    limit: int | None = 400
     """Train on no more than so many digits."""
     pictures: Path | None = None
     """The folder of the plot; docs/images, or that of `out` if it is given."""
