@@ -41,7 +41,7 @@ def test_rotated_digits_are_recognised(metrics):
     pdo, cnn = metrics[PDO], metrics[CNN]
     assert abs(pdo["parameters"] / cnn["parameters"] - 1) < 0.05
     assert pdo["random"]["worst"] >= 0.95
-    assert pdo["worst_angle"]["worst"] >= 0.92
+    assert pdo["worst_angle"]["worst"] >= 0.97
     assert min(pdo["upright"]["worst"], cnn["upright"]["worst"]) >= 0.97
     assert metrics["margin at random rotations"]["worst"] >= 0.30
 
@@ -49,3 +49,15 @@ def test_rotated_digits_are_recognised(metrics):
 def test_the_expansion_is_cheap():
     record = json.loads((ROOT / "benchmarks/results/expansion.json").read_text())
     assert record["metrics"]["isolated, p8, 45 fields"] <= 0.12
+
+
+def test_the_readme_shows_the_errors():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    peers, order = (
+        json.loads((ROOT / f"benchmarks/results/equivariance_{part}.json").read_text())["metrics"]
+        for part in ("peers", "order")
+    )
+    factors = [value for key, value in peers.items() if key.startswith("best / escnn")]
+    assert f"{min(factors):.2g} to {max(factors):.2g} times that of escnn's" in readme
+    assert "differ by less than 0.015 from 2, 4 and 6" in readme
+    assert max(value for key, value in order.items() if "layers" not in key) < 0.015
