@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import shlex
@@ -15,7 +16,7 @@ import tyro
 
 from benchmarks.entry import Common, Report
 from benchmarks.timing import Spread, Timing
-from experiments.results import Result, write_json
+from experiments.results import Result, commit, write_json
 
 ENTRIES = (
     "expansion",
@@ -45,9 +46,10 @@ def main(arguments: Sequence[str]) -> None:
     if config.cores:
         pin(config.cores)
 
-    start = time.perf_counter()
+    start, revision = time.perf_counter(), commit()  # before the run's own plots change the tree
     report = modules[name].run(config)
     result = record(config.stem or name, config, report, arguments, time.perf_counter() - start)
+    result = dataclasses.replace(result, commit=revision)
     print("\n".join(table(report)))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)

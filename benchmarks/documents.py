@@ -21,6 +21,7 @@ Cases = list[dict[str, Any]]
 # By the name of the record: the page, and what makes the lines of the table from the cases.
 TABLES: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "budget": ("budget.md", budget.lines),
+    "budget_p8": ("budget.md", budget.lines),
     "drift": ("budget.md", drift.lines),
     "equivariance_angles": ("equivariance.md", partial(equivariance.tables, "angles")),
     "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),

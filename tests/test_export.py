@@ -40,7 +40,7 @@ MODULES = [
     case
     for case in laws.CASES
     if case.name not in ALIKE
-    and not case.name.startswith("linen")
+    and not case.name.startswith(("linen", "folded"))
     and isinstance(case.make(case.groups[0], "float32"), nnx.Module)
 ]
 
