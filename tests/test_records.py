@@ -61,3 +61,14 @@ def test_the_readme_shows_the_errors():
     assert f"{min(factors):.2g} to {max(factors):.2g} times that of escnn's" in readme
     assert "differ by less than 0.015 from 2, 4 and 6" in readme
     assert max(value for key, value in order.items() if "layers" not in key) < 0.015
+
+
+def test_a_wide_network_is_built_fast():
+    record = json.loads((ROOT / "benchmarks/results/construction.json").read_text())
+    assert record["metrics"]["seconds"] < 10
+    assert record["metrics"]["megabytes beyond the parameters"] < 1000
+
+
+def test_the_order_is_that_of_the_accuracy():
+    record = json.loads((ROOT / "benchmarks/results/equivariance_order.json").read_text())
+    assert all(value < 0.2 for value in record["metrics"].values())
