@@ -12,7 +12,6 @@ What is left when all are taken away is the share of the group: it has |G| direc
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,7 +20,6 @@ import numpy as np
 from benchmarks import entry
 from benchmarks.measures import demo_networks, idealised
 from experiments import digits, plots, tables, trainer
-from experiments.results import ROOT
 
 INTERPOLATION = "interpolation"
 SOURCES = (*idealised.SOURCES, INTERPOLATION)
@@ -30,7 +28,7 @@ BATCH = 8  # images that are evaluated at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(entry.Common):
+class Config(entry.Drawn):
     """An error budget of trained networks between the quarter turns, by angle, group and scheme."""
 
     groups: tuple[str, ...] = ("p4", "p8", "p16")
@@ -45,8 +43,6 @@ class Config(entry.Common):
     """The number of digits on which the error is measured."""
     limit: int | None = 400
     """Train on no more than so many digits."""
-    pictures: Path | None = None
-    """The folder of the plot; docs/images, or that of `out` if it is given."""
 
 
 def run(config: Config) -> entry.Report:
@@ -58,8 +54,7 @@ def run(config: Config) -> entry.Report:
         for group in config.groups
         for name in config.discretisations
     ]
-    folder = config.pictures or (config.out.parent if config.out else ROOT / "docs/images")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = config.folder()
     plots.error_by_angle(folder / "budget.png", [0.0, *config.degrees, 90.0], _panels(cases))
     return entry.Report(cases, _metrics(cases), lines(cases))
 

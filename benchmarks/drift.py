@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,14 +21,13 @@ import pdo_jax as pdo
 from benchmarks import entry
 from benchmarks.measures import demo_networks
 from experiments import digits, plots, tables, trainer
-from experiments.results import ROOT
 
 OUTPUTS = {"first layer": "field", "pooled features": "invariant", "logits": "invariant"}
 QUARTERS, BETWEEN = "quarter turns", "45 degrees"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(entry.Common):
+class Config(entry.Drawn):
     """The equivariance error of networks for p8 while they are trained, epoch by epoch."""
 
     discretisations: tuple[str, ...] = ("gaussian, total", "finite-difference, box")
@@ -44,8 +42,6 @@ class Config(entry.Common):
     """The number of held-out digits on which the error is measured."""
     limit: int | None = None
     """Train on no more than so many digits."""
-    pictures: Path | None = None
-    """The folder of the plot; docs/images, or that of `out` if it is given."""
 
     @property
     def seeds(self) -> list[int]:
@@ -61,8 +57,7 @@ def run(config: Config) -> entry.Report:
         for name in config.discretisations
         for augmentation in config.augmentations
     ]
-    folder = config.pictures or (config.out.parent if config.out else ROOT / "docs/images")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = config.folder()
     plots.errors_by_epoch(folder / "drift.png", {_name(c): c[f"logits, {BETWEEN}"] for c in cases})
     return entry.Report(cases, _metrics(cases), lines(cases))
 

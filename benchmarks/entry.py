@@ -14,6 +14,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from experiments.results import ROOT
+
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 
 
@@ -39,6 +41,20 @@ class Common:
     def seeds(self) -> list[int]:
         """All seeds that are used."""
         return [self.seed]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawn(Common):
+    """The options of every entry that draws what it measures."""
+
+    pictures: Path | None = None
+    """The folder of the plots; docs/images, or that of `out` if it is given."""
+
+    def folder(self) -> Path:
+        """Return the folder of the plots, made if it is not there."""
+        folder = self.pictures or (self.out.parent if self.out else ROOT / "docs/images")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

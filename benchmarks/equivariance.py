@@ -27,7 +27,7 @@ Cases = Sequence[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(entry.Common):
+class Config(entry.Drawn):
     """Equivariance errors without interpolation: orders, angles, other libraries."""
 
     part: Part
@@ -52,8 +52,6 @@ class Config(entry.Common):
     """The folder of mnist.npz; that of PDO_JAX_DATA, or scikit-learn's digits, if none is given."""
     escnn: Path = Path(".venv-escnn/bin/python")
     """The Python that has escnn, for "peers", from the project's folder."""
-    pictures: Path | None = None
-    """The folder of the plots; docs/images, or that of `out` if it is given."""
 
     @property
     def stem(self) -> str:
@@ -81,8 +79,7 @@ def run(config: Config) -> entry.Report:
     with jax.enable_x64(True):
         cases = _measure(config)
     part = {"order": order, "angles": angles, "peers": peers}[config.part]
-    folder = config.pictures or (config.out.parent if config.out else ROOT / "docs/images")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = config.folder()
     _draw(config.part, folder, cases)
     return entry.Report(cases, part.metrics(cases), tables(config.part, cases))
 

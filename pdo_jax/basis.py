@@ -223,7 +223,7 @@ def filter_basis(
             the first kernel a 3x3 filter; pi/8 makes the kernels of p8 equally large.
         scheme: the discretisation. "finite-difference": the shortest central differences.
             "gaussian": derivatives of a Gaussian blur. "rbf-fd": exact on polyharmonic splines.
-            "optimal": the least equivariance error that a stencil of this size can have.
+            "optimal": the least equivariance error over a band of frequencies at this size.
         accuracy: the even order of its error in the mesh size.
         operators: "box" or "total" (total degree at most `order`: closed under rotation).
         sigma: of "gaussian": the standard deviation in pixels, at least 0.3; by default 1.

@@ -59,6 +59,8 @@ def test_the_readme_shows_the_errors():
     )
     factors = [value for key, value in peers.items() if key.startswith("best / escnn")]
     assert f"{min(factors):.2g} to {max(factors):.2g} times that of escnn's" in readme
+    default = [value for key, value in peers.items() if key.startswith("default / escnn")]
+    assert f"{min(default):.2g} to {max(default):.2g} times the error of escnn's" in readme
     assert "differ by less than 0.015 from 2, 4 and 6" in readme
     assert max(value for key, value in order.items() if "layers" not in key) < 0.015
 
