@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +155,7 @@ def _sample(x: jax.Array, inverse: np.ndarray) -> jax.Array:
     for i, n in enumerate(shape):
         # Full precision and at least float32: rounding here would look like broken symmetry.
         precise = np.promote_types(x.dtype, np.float32)
-        matrix = jnp.asarray(_prefilter(n), precise)
+        matrix = jnp.asarray(prefilter(n), precise)
         coefficients = jnp.moveaxis(
             jnp.tensordot(
                 matrix,
@@ -174,23 +175,38 @@ def _sample(x: jax.Array, inverse: np.ndarray) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=64)
-def _prefilter(n: int) -> np.ndarray:
+def prefilter(n: int) -> np.ndarray:
     """Return the `(n, n)` matrix from samples to coefficients of the interpolating cubic spline.
 
     The spline is B(0) = 2/3, B(+-1) = 1/6 at the pixels, mirrored at the first and last pixel.
     """
     samples = np.zeros((n, n))
     for offset, value in ((0, 2 / 3), (-1, 1 / 6), (1, 1 / 6)):
-        np.add.at(samples, (np.arange(n), _mirror(np.arange(n) + offset, n)), value)
+        np.add.at(samples, (np.arange(n), mirror(np.arange(n) + offset, n)), value)
     return np.linalg.inv(samples)
 
 
-def _mirror(index: np.ndarray, n: int) -> np.ndarray:
+def mirror(index: np.ndarray, n: int) -> np.ndarray:
     """Reflect indices into 0 .. n-1 about the first and last pixel."""
     if n == 1:
         return np.zeros_like(index)
     folded = np.mod(index, 2 * n - 2)
     return np.where(folded < n, folded, 2 * n - 2 - folded)
+
+
+def spline_weights(fraction: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the cubic B-spline at the four taps around a position: at 1 + f, f, 1 - f and 2 - f.
+
+    Args:
+        fraction: `(...)` f, by how much the position is past the second tap, in NumPy or JAX.
+    """
+    rest = 1 - fraction
+    return (
+        rest**3 / 6,
+        2 / 3 - fraction**2 * (2 - fraction) / 2,
+        2 / 3 - rest**2 * (1 + fraction) / 2,
+        fraction**3 / 6,
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -204,19 +220,12 @@ def _taps(shape: tuple[int, ...], inverse: tuple) -> tuple[np.ndarray, np.ndarra
     inside = np.all((source >= -1e-9) & (source <= np.array(shape) - 1 + 1e-9), axis=1)
     first = np.floor(source).astype(int)
     fraction = source - first
-    one_axis = np.stack(
-        [
-            (1 - fraction) ** 3 / 6,
-            2 / 3 - fraction**2 * (2 - fraction) / 2,
-            2 / 3 - (1 - fraction) ** 2 * (1 + fraction) / 2,
-            fraction**3 / 6,
-        ]
-    )  # (4, pixels, ndim): the cubic B-spline at distances 1 + f, f, 1 - f, 2 - f
+    one_axis = np.stack(spline_weights(fraction))  # (4, pixels, ndim)
     indices, weights = [], []
     for taps in itertools.product(range(4), repeat=len(shape)):
         index, weight = np.zeros(len(pixels), int), inside.astype(float)
         for i, tap in enumerate(taps):
-            index = index * shape[i] + _mirror(first[:, i] + tap - 1, shape[i])
+            index = index * shape[i] + mirror(first[:, i] + tap - 1, shape[i])
             weight = weight * one_axis[tap, :, i]
         indices.append(index)
         weights.append(weight)
