@@ -18,8 +18,24 @@ from tests.goldens import small_network
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6, "bfloat16": 1e-2}
 
-# The networks of pdo_jax.models as users make them, with the shape of a batch.
+
+def residual(group, **variant):
+    """Return what makes a residual network of two blocks."""
+    options = dict(group=group, num_classes=3, in_features=1, **variant)
+    return lambda: pdo.models.ResNet((1, 2), (1, 1), **options, rngs=nnx.Rngs(0))
+
+
+# The networks of pdo_jax.models as users make them, with the shape of a batch; the residual ones
+# are shorter, each another variant.
 MODELS = {
+    "resnet26": (residual(None), (None, 9, 9, 1)),
+    "resnet44": (residual("p8", orientation=np.pi / 8), (None, 9, 9, 1)),
+    "wide_resnet26": (residual("p1m"), (None, 9, 9, 1)),
+    "invariant_resnet": (
+        residual("p4", invariant=True, downsampling="blur", activation="gelu", dropout_rate=0.1),
+        (None, 8, 8, 1),
+    ),
+    "mnist_cnn": (lambda: pdo.models.mnist_cnn(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
     "mnist_rot": (lambda: pdo.models.mnist_rot(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
     "mnist_rot invariant": (
         lambda: pdo.models.mnist_rot(invariant=True, rngs=nnx.Rngs(0)),

@@ -1,8 +1,8 @@
-"""The PDO-eConv network for rotated MNIST, as published and in an invariant variant.
+"""The PDO-eConv network for rotated MNIST, as published and in an invariant variant; a plain CNN.
 
     28 x 28 - conv - 26 - conv - 24 - max pool - 12 - conv - 10 - conv - 8 - conv - 6 - conv - 4 x 4
 
-Every convolution has 5x5 taps and padding 1, so that it takes two pixels off.
+Every convolution takes two pixels off: 3x3 taps without padding, or 5x5 with padding 1.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check
+from pdo_jax.basis import filter_basis
 from pdo_jax.groups import Group
 from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool
 
@@ -38,8 +39,9 @@ class MnistRot(nnx.Module):
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
+        padding = filter_basis(group, orientation=orientation).size // 2 - 1
         options: dict[str, Any] = dict(
-            size=5, padding=1, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs
+            padding=padding, use_bias=False, orientation=orientation, dtype=dtype, rngs=rngs
         )
         num_classes = _check.integer("num_classes", num_classes, 1)
         lift = PDOLift(in_features, features[0], group, **options)
@@ -142,6 +144,53 @@ def mnist_rot(
         num_classes=num_classes,
         in_features=in_features,
         orientation=orientation,
+        dropout_rate=dropout_rate,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def mnist_cnn(
+    *,
+    num_classes: int = 10,
+    in_features: int = 1,
+    dropout_rate: float = 0.3,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> MnistRot:
+    """Return the plain CNN for rotated MNIST: 21,620 parameters.
+
+    Six 3x3 convolutions of 20 channels, each with batch normalisation and ReLU, max pooling after
+    the second, dropout after the others, and a 4x4 convolution that classifies. It is the network
+    of `mnist_rot` over the trivial group. The source's convolutions have biases on top, 130 numbers
+    (120 of them without effect, since batch normalisation takes the mean away).
+
+    Args:
+        num_classes: the number of classes.
+        in_features: the number of channels of the image.
+        dropout_rate: after every convolution but the second.
+        dtype: of the computation.
+        rngs: the random keys `params` and `dropout`.
+
+    Returns:
+        A `MnistRot`, which maps `(N, 28, 28, in_features)` to `(N, num_classes)`.
+
+    Example:
+        >>> model = mnist_cnn(rngs=nnx.Rngs(0))
+        >>> model(jnp.zeros((2, 28, 28, 1))).shape
+        (2, 10)
+
+    References:
+        Cohen, Welling: Group equivariant convolutional networks (ICML 2016), "Z2CNN", test error
+        5.03 %.
+    """
+    return MnistRot(
+        (20,) * 6,
+        invariant=False,
+        group="p1",
+        num_classes=num_classes,
+        in_features=in_features,
+        orientation=0.0,
         dropout_rate=dropout_rate,
         dtype=dtype,
         rngs=rngs,
