@@ -1,12 +1,12 @@
 """Data parallel over all devices of all processes: every batch is divided, everything else copied.
 
     mesh = devices.mesh()
-    state = devices.put(state, devices.copied(mesh))
-    batch = devices.put(indices, devices.divided(mesh))
+    state, data = devices.replicate((state, data), mesh)
+    batch = devices.split_batch(data[indices], mesh)        # inside the jitted step
 
-A step that is jitted over arrays placed like this computes what it computes on one device: XLA adds
-up over the devices where the step sums over the batch, so that batch statistics are those of the
-whole batch. Several processes (hosts) run the same program; each of them holds the same data.
+Such a step computes what it computes on one device: XLA adds up over the devices where the step
+sums over the batch, so that batch statistics are those of the whole batch. Several processes
+(hosts) run the same program on the same data; each of them computes its devices' share.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _options(hosts: Hosts) -> dict[str, Any] | None:
     return options
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Return whether this process is the one that writes logs, results and pictures."""
     return jax.process_index() == 0
 
@@ -108,58 +108,38 @@ def agreed(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def mesh(batch_size: int | None = None) -> Mesh:
-    """Return all devices of all processes in a row.
+def mesh() -> Mesh:
+    """Return all devices of all processes in a row."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Return a pytree of arrays with a copy on every device.
 
     Args:
-        batch_size: if given, what has to be divided evenly among them.
+        tree: arrays that are the same in every process; keys of `jax.random.key` are arrays too.
+        mesh: the devices.
 
-    Raises:
-        ValueError: if it cannot be.
+    Returns:
+        The same pytree. Donating its arrays leaves the given ones alone.
     """
-    count = jax.device_count()
-    if batch_size is not None and batch_size % count:
-        raise ValueError(
-            f"batch_size (={batch_size}) must be a multiple of the {count} devices; pass e.g. "
-            f"{-(-batch_size // count) * count}."
-        )
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-def copied(mesh: Mesh) -> NamedSharding:
-    """Return the placement of what every device needs as a whole: data set, weights, keys."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def divided(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """Return the placement of a batch, divided along one axis."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
-
-
-def put(tree: Any, sharding: NamedSharding) -> Any:
-    """Place the arrays of a pytree, which are the same in every process, on the devices.
-
-    The copies are new: donating them leaves the given arrays alone.
-    """
+    everywhere = NamedSharding(mesh, PartitionSpec())
 
     def place(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             words = place(jax.random.key_data(leaf))
             return jax.random.wrap_key_data(words, impl=jax.random.key_impl(leaf))
         array = np.asarray(leaf)
-        return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
+        return jax.make_array_from_callback(array.shape, everywhere, lambda part: array[part])
 
     return jax.tree.map(place, tree)
 
 
-def host(tree: Any) -> Any:
-    """Return the arrays of a pytree as NumPy arrays, whole in every process."""
+def split_batch(batch: jax.Array, mesh: Mesh) -> jax.Array:
+    """Divide an array along its first axis among the devices; inside a jitted function."""
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
 
-    def fetch(leaf: Any) -> np.ndarray:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-            return np.asarray(leaf)
-        if leaf.is_fully_replicated:
-            return np.asarray(leaf.addressable_data(0))
-        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
-    return jax.tree.map(fetch, tree)
+def gather(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """Give every device the whole of an array; inside a jitted function."""
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec()))
