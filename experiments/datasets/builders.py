@@ -1,0 +1,119 @@
+"""tensorflow-datasets' side of the data sets: prepare once, then read. TensorFlow is not needed.
+
+One builder serves all of them. It finds the files of a `Source`, lets its parser read them, and
+writes what comes out as array_record files with licence, citation and class names into
+
+    FOLDER/prepared/NAME/VERSION
+
+where `tfds.builder_from_directory` reads it as well. The folder gets its name at the end: a
+preparation that is interrupted leaves nothing that looks complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.datasets import files
+from experiments.datasets.sources import Arrays, Source
+
+PREPARED = "prepared"
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The builder of one data set.
+
+    Args:
+        source: the data set.
+        folder: of its files, and of the prepared folder.
+        verify: whether a file in the folder must have the published checksum.
+    """
+
+    def __init__(self, source: Source, folder: Path, verify: bool = True) -> None:
+        self.source, self.folder, self.verify = source, folder, verify
+        self.name = source.name
+        self.VERSION = tfds.core.Version(source.version)
+        super().__init__(data_dir=folder / PREPARED, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        source = self.source
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=source.description,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Tensor(shape=source.shape, dtype=source.dtype),
+                    "label": tfds.features.ClassLabel(names=source.classes),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            disable_shuffling=True,  # the order of the files
+            homepage=source.homepage,
+            citation=source.citation,
+            license=source.licence,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        found = [files.find(file, self.folder, self.verify) for file in self.source.files]
+        self.info.metadata["published"] = all(file.published for file in found)
+        self.info.metadata["files"] = {file.path.name: file.checksum for file in found}
+        parts = self.source.read([file.path for file in found])
+        for name, count in self.source.counts.items():
+            if len(parts[name]["label"]) != count:
+                raise files.malformed(
+                    ", ".join(str(file.path) for file in found),
+                    f"{count:,} images in its part {name!r}",
+                    f"{len(parts[name]['label']):,}",
+                    "get the files again",
+                )
+        return {name: self._generate_examples(part) for name, part in parts.items()}
+
+    def _generate_examples(self, part: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i in range(len(part["label"])):
+            yield i, {key: array[i] for key, array in part.items()}
+
+
+def prepared(source: Source, folder: Path, verify: bool) -> Builder:
+    """Return the builder of a data set that is prepared, which is done first if it is not."""
+    builder = Builder(source, folder, verify)
+    if not builder.is_prepared():
+        config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+        with contextlib.redirect_stdout(sys.stderr):  # tfds tells there what it does
+            builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def arrays(builder: Builder) -> dict[str, Arrays]:
+    """Return the arrays of every part of a prepared data set, in the order of its files.
+
+    Raises:
+        ValueError: if they cannot be read, or are not all there.
+    """
+    parts = {}
+    for name, count in builder.source.counts.items():
+        rows = _rows(builder, name, count)
+        parts[name] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return parts
+
+
+def _rows(builder: Builder, name: str, count: int) -> list[dict[str, Any]]:
+    try:
+        source = builder.as_data_source(split=name)
+        if len(source) == count:
+            return source.__getitems__(list(range(count)))
+        found = f"{len(source):,} images"
+    except Exception as error:  # array_record and tfds raise many kinds, none of their own
+        found = f"files that cannot be read ({type(error).__name__}: {error})"
+    raise files.malformed(
+        builder.data_dir,
+        f"{count:,} images in its part {name!r}",
+        found,
+        "delete that folder, and it is prepared again",
+    )
