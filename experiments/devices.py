@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+T = TypeVar("T")
 
 AXIS = "batch"
 HEARTBEAT = 20
@@ -106,6 +109,20 @@ def agreed(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """Return what process 0 makes, in every process: a choice, a measured time, a folder's name.
+
+    Args:
+        make: called in process 0 alone; what it returns must be something that JSON can hold.
+    """
+    if not jax.distributed.is_initialized():
+        return make()
+    said = json.dumps(make() if is_main() else None).encode()
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(said))))
+    padded = np.frombuffer(said.ljust(length)[:length], np.uint8)
+    return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
 
 
 def mesh() -> Mesh:

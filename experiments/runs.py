@@ -7,18 +7,20 @@ unless the user says so.
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
-from experiments.results import command_line, write_json
+from experiments.results import command_line, plain, write_json
 
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
-_CONFIG = "config.json"
+CONFIG = "config.json"
+_FREE = ("out", "overwrite", "resume", "hosts")  # where a run is and who computes it, not what
 
 Config = TypeVar("Config")
 
@@ -42,38 +44,100 @@ def open_run(out: Path | None, default: Path, overwrite: bool = False) -> Path:
     if out is not None and _in_use(out):
         _clear(out, overwrite)
     folder = _unused(default) if out is None else out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise type(error)(
-            f"out (={folder}) cannot be written: {error.strerror}; pass --out with a folder of "
-            "your own."
-        ) from error
+    _probe(folder)
+    return folder
+
+
+def resume_run(folder: Path, config: object) -> Path:
+    """Return the folder of a run to go on with, after checking that it can; nothing is removed.
+
+    Args:
+        folder: of a run that was stopped.
+        config: the options now; all but `_FREE` must be those that the run was started with.
+
+    Raises:
+        FileNotFoundError: if it is not the folder of a run.
+        FileExistsError: if the run is finished.
+        ValueError: if options differ; the message names them.
+        OSError: if no file can be written there.
+    """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"resume (={folder}) is not a run: it has no {CONFIG}; pass the folder that the run "
+            "named when it started, or leave --resume out to start one."
+        )
+    if (folder / RESULT).is_file():
+        raise FileExistsError(
+            f"resume (={folder}) is a finished run: it has its {RESULT}; nothing is left to do."
+        )
+    was = _flat(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    now = _flat(plain(config))
+    missing = "not there"
+    if different := [
+        f"{name} was {was.get(name, missing)} and is {now.get(name, missing)}"
+        for name in {**was, **now}
+        if name.split(".")[0] not in _FREE and was.get(name, missing) != now.get(name, missing)
+    ]:
+        raise ValueError(
+            f"resume (={folder}) goes on with the options that the run was started with, but "
+            f"{'; '.join(different)}: leave them as they were, or start another run with --out."
+        )
+    _probe(folder)
     return folder
 
 
 def save_config(folder: Path, config: object) -> None:
     """Write the options of a run, which also marks its folder as one."""
-    write_json(folder / _CONFIG, config)
+    write_json(folder / CONFIG, config)
 
 
-def command(main: Callable[[Config], object], config: type[Config], about: str | None) -> None:
+def command(
+    main: Callable[[Config], object],
+    config: type[Config],
+    about: str | None,
+    default: Callable[[], Config | None] = lambda: None,
+) -> None:
     """Run an experiment from the command line: every field of `config` is an option.
 
-    Errors of the user (a wrong option, a folder in use) end the program with one line.
+    Options that are not given are those that `default` returns, or else those of the class. Errors
+    of the user (a wrong option, a folder in use) end the program with one line.
     """
-    options = tyro.cli(config, description=about, prog=command_line(arguments=False))
     try:
-        main(options)
+        start = default()
+        given: dict[str, Any] = {} if start is None else {"default": start}
+        main(tyro.cli(config, description=about, prog=command_line(arguments=False), **given))
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
 
+def _probe(folder: Path) -> None:
+    """Raise unless files can be written to a folder, which is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # another process may be faster
+    except OSError as error:
+        raise type(error)(
+            f"out (={folder}) cannot be written: {error.strerror}; pass --out with a folder of "
+            "your own."
+        ) from error
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options by the names that the command line gives them."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
+        flat |= inner or {f"{prefix}{name}": value}
+    return flat
+
+
 def _in_use(folder: Path) -> bool:
-    return folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if not folder.is_dir():
+        return folder.exists()
+    # Names with a dot in front are what a start leaves that was killed in the middle of a file.
+    return any(not entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def _unused(default: Path) -> Path:
@@ -88,9 +152,9 @@ def _clear(folder: Path, overwrite: bool) -> None:
             f"out (={folder}) holds an earlier run or other files; pass --overwrite to replace "
             "the run, or --out with a new folder."
         )
-    if not (folder / _CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
         raise FileExistsError(
-            f"out (={folder}) is not a run: it has no {_CONFIG}, so --overwrite leaves it alone; "
+            f"out (={folder}) is not a run: it has no {CONFIG}, so --overwrite leaves it alone; "
             "pass --out with a new folder."
         )
     (folder / RESULT).unlink(missing_ok=True)
