@@ -1,36 +1,36 @@
-"""The one training loop: a classifier, some images in memory, a recipe.
+"""Training, for all experiments: classifiers, images in memory, a recipe.
 
-    every epoch: augment, shuffle -> every batch: one jitted step -> evaluate -> maybe a checkpoint
+    every epoch: an order -> every batch: one compiled step -> evaluate; now and then a checkpoint
 
-The step is `jax.jit` over the split state of model and optimiser (`nnx.jit` costs milliseconds of
-Python a call) and is compiled before the clock starts; the data lie on the device as a whole. What
-is reported is the last epoch: nothing in here chooses one.
+`loop` holds the loop, `step` the step itself, `evaluation` what a trained model says of images,
+`recipes` how to train. What is reported is the last epoch: nothing in here chooses one. A run that
+was stopped at any moment goes on from its last checkpoint, and ends in the same bits as if it had
+not been stopped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import sys
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
-from tqdm import tqdm
 
-from experiments import checkpoints
-from experiments.recipes import Recipe, optimizer
+from experiments import step
+from experiments.checkpoints import Checkpoints
+from experiments.evaluation import Augment, Map, Prepare
+from experiments.evaluation import accuracy as accuracy
+from experiments.evaluation import logits as logits
+from experiments.execution import Execution as Execution
+from experiments.execution import Work, choose_together
+from experiments.loop import Diverged as Diverged
+from experiments.loop import Evaluate as Evaluate
+from experiments.loop import Interrupted as Interrupted
+from experiments.loop import Loop
+from experiments.recipes import Recipe
 
 Curve = dict[str, list[float]]
-Evaluate = Callable[[nnx.Module], dict[str, float]]
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Trained:
     model: nnx.Module
     curve: Curve
     seconds: dict[str, float]
+    execution: Execution
+    """How the work was done, choices included."""
 
 
 def train(
@@ -50,166 +52,167 @@ def train(
     *,
     seed: int,
     label: str = "train",
+    normalise: Map | None = None,
     augment: Augment | None = None,
     evaluate: Evaluate | None = None,
     folder: Path | None = None,
+    resume: bool = False,
+    execution: Execution | None = None,
 ) -> Trained:
     """Train a classifier and return it as it is after the last epoch.
 
     Args:
         model: maps images to logits; its own seed decides how it starts. It is left as it was.
-        images: `(N, H, W, C)`.
+        images: `(N, H, W, C)`; uint8 pixels are divided by 255, floats are taken as they are.
         labels: `(N,)` integers.
         recipe: how to train.
         seed: of the order of the images, and of what `augment` does.
         label: the words before the progress bar.
-        augment: makes the images of an epoch from `images` and a random generator.
-        evaluate: numbers for the curve, measured on the model after every epoch.
-        folder: where checkpoints go; None keeps none.
+        normalise: what the network sees of an image; part of the compiled step, hashable.
+        augment: maps a key and the images of a batch to other images; likewise.
+        evaluate: numbers for the curve, measured on the model after every epoch. One that is left
+            out in an epoch is NaN there.
+        folder: where checkpoints and logs go; None keeps none.
+        resume: go on from the newest checkpoint in `folder`, if there is one.
+        execution: how the work is done.
 
     Returns:
-        The trained model, its curve (loss, accuracy and what `evaluate` gives) and the seconds that
-        compilation, training and evaluation took.
+        The trained model, its curve (loss, accuracy and what `evaluate` gives), the seconds that
+        compilation, training and evaluation took, and how the work was done.
 
     Raises:
-        ValueError: if there are fewer images than one batch.
+        ValueError: if there are fewer images than one batch, or devices cannot share a batch.
+        Diverged: if the loss is infinite or not a number.
+        Interrupted: if the user asked to stop.
+        OSError: if there is no room for the checkpoints.
     """
-    steps = len(images) // recipe.batch_size
-    if not steps:
-        raise ValueError(
-            f"batch_size (={recipe.batch_size}) must not exceed the {len(images)} training images."
+    execution = execution or Execution()
+    work = Work(images, labels, recipe, Prepare(normalise, augment))
+    graph, state = work.start([model], [seed], together=False)
+    loop = Loop(
+        work,
+        graph,
+        state,
+        [seed],
+        together=False,
+        fused=execution.fused,
+        label=label,
+        evaluate=evaluate,
+        folder=folder,
+        resume=resume,
+    )
+    loop.run()
+    return _results(loop)[0]
+
+
+def train_seeds(
+    build: Callable[[int], nnx.Module],
+    images: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    label: str = "train",
+    normalise: Map | None = None,
+    augment: Augment | None = None,
+    evaluate: Evaluate | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    execution: Execution | None = None,
+) -> list[Trained]:
+    """Train one network a seed, each as it would be alone, to the tolerance of rounding.
+
+    They are trained one after the other, or all at once in one program: whichever is measured to be
+    faster, unless `execution` says. The choice is written into `folder` and kept when resuming.
+
+    Args:
+        build: makes the model of a seed.
+        images: as in `train`, like everything that is not described here.
+        labels: likewise.
+        recipe: likewise.
+        seeds: of the models and of their training, all different.
+        label: likewise, as `normalise`, `augment`, `evaluate`, `resume` and `execution`.
+        normalise: see `train`.
+        augment: see `train`.
+        evaluate: see `train`.
+        folder: every seed has a folder of its own in it, `seed_folder`.
+        resume: see `train`.
+        execution: see `train`.
+
+    Returns:
+        What `train` returns, for every seed. Seeds that were trained together share the seconds.
+
+    Raises:
+        As `train`.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds (={tuple(seeds)}) must be one at least, and all different.")
+    execution = execution or Execution()
+    work = Work(images, labels, recipe, Prepare(normalise, augment))
+    together = False
+    if len(seeds) > 1:
+        execution = choose_together(work, build, seeds, execution, folder, resume)
+        together = bool(execution.together)
+    found = []
+    for some in [list(seeds)] if together else [[seed] for seed in seeds]:
+        graph, state = work.start([build(seed) for seed in some], some, together)
+        loop = Loop(
+            work,
+            graph,
+            state,
+            some,
+            together=together,
+            fused=execution.fused,
+            label=label if together or len(seeds) == 1 else f"{label}, seed {some[0]}",
+            evaluate=evaluate,
+            folder=_folder(folder, some),
+            resume=resume,
         )
-    graph, state = _split(model, recipe, steps)
-    data = jnp.asarray(images), jnp.asarray(labels)
-    clock = {"compile": 0.0, "train": 0.0, "evaluate": 0.0}
-    with _timed(clock, "compile"):
-        step = _compile(graph, state, data, recipe)
-    curve: Curve = {}
-    with _bar(label, recipe.epochs * steps * recipe.batch_size) as bar:
-        for epoch in range(1, recipe.epochs + 1):
-            with _timed(clock, "train"):
-                rng = np.random.default_rng((seed, epoch))
-                batches = _batches(len(images), steps, recipe.batch_size, rng)
-                if augment is not None:
-                    data = jnp.asarray(augment(images, rng)), data[1]
-                state, numbers = _epoch(step, state, data, batches, bar)
-            if evaluate is not None:
-                with _timed(clock, "evaluate"):
-                    numbers |= evaluate(_model(graph, state))
-            for name, value in numbers.items():
-                curve.setdefault(name, []).append(value)
-            if folder is not None and _is_due(epoch, recipe):
-                checkpoints.save(folder, epoch, state, {"seed": seed, "curve": curve})
-    return Trained(_model(graph, state), curve, clock)
+        loop.run()
+        if together and folder is not None:
+            loop.save_apart(lambda seed: seed_folder(folder, seed))
+        found += _results(loop)
+    return found
 
 
-def accuracy(model: nnx.Module, images: np.ndarray, labels: np.ndarray, batch: int = 270) -> float:
-    """Return the share of images that a model, in evaluation mode, classifies correctly."""
-    graph, state = nnx.split(model)
-    correct = 0
-    for start in range(0, len(images), batch):
-        guesses = _classify(graph, state, images[start : start + batch])
-        correct += int(np.sum(np.asarray(guesses) == labels[start : start + batch]))
-    return correct / len(images)
-
-
-@partial(jax.jit, static_argnums=0)
-def _classify(graph: Any, state: Any, images: jax.Array) -> jax.Array:
-    return jnp.argmax(nnx.merge(graph, state)(images), axis=-1)
-
-
-def restore(model: nnx.Module, folder: Path, recipe: Recipe, steps: int) -> nnx.Module:
+def restore(model: nnx.Module, folder: Path, recipe: Recipe) -> nnx.Module:
     """Return `model`, in evaluation mode, with what the newest checkpoint in `folder` holds.
 
     Args:
         model: built with the same sizes as the one that was saved.
-        folder: the one given to `train`.
+        folder: the one given to `train`, or `seed_folder` of the one given to `train_seeds`.
         recipe: that of the training, which decides what the optimiser remembers.
-        steps: batches in an epoch.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint.
     """
-    graph, state = _split(model, recipe, steps)
-    return _model(graph, checkpoints.restore(folder, state)[0])
+    if not Path(folder).is_dir():  # asked for a folder that is not there, orbax would make it
+        raise FileNotFoundError(f"there is no checkpoint in {folder}: train first.")
+    graph, state = step.start(model, recipe, 1, 0)
+    with Checkpoints(folder) as checkpoints:
+        if checkpoints.latest() is None:
+            raise FileNotFoundError(f"there is no checkpoint in {folder}: train first.")
+        _, state, _ = checkpoints.restore(state)
+    return step.trained_model(graph, state)
 
 
-def _split(model: nnx.Module, recipe: Recipe, steps: int) -> tuple[Any, Any]:
-    """Split a copy of the model and its optimiser into their structure and their arrays."""
-    model = nnx.clone(model)
-    model.train()
-    graph, state = nnx.split((model, nnx.Optimizer(model, optimizer(recipe, steps), wrt=nnx.Param)))
-    return graph, jax.tree.map(jnp.copy, state)  # the step donates its arrays; the caller keeps his
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Return where `train_seeds` keeps the checkpoints of one seed."""
+    return folder / f"seed-{seed}"
 
 
-def _model(graph: Any, state: Any) -> nnx.Module:
-    """Return the model in evaluation mode."""
-    model, _ = nnx.merge(graph, state)
-    model.eval()
-    return model
+def _folder(folder: Path | None, seeds: list[int]) -> Path | None:
+    if folder is None:
+        return None
+    return seed_folder(folder, seeds[0]) if len(seeds) == 1 else folder / "together"
 
 
-def _compile(graph: Any, state: Any, data: tuple, recipe: Recipe) -> Callable:
-    batch = np.zeros(recipe.batch_size, np.int32)
-    step = jax.jit(partial(_step, graph, recipe.label_smoothing), donate_argnums=0)
-    return step.lower(state, *data, batch).compile()
-
-
-def _step(
-    graph: Any, smoothing: float, state: Any, images: jax.Array, labels: jax.Array, batch: jax.Array
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Take one step on the images whose indices are in `batch`."""
-    model, optimiser = nnx.merge(graph, state)
-    differentiate = nnx.value_and_grad(_loss, has_aux=True)
-    (loss, correct), gradient = differentiate(model, images[batch], labels[batch], smoothing)
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with its integer counter
-        optimiser.update(model, gradient)
-    return nnx.state((model, optimiser)), {"loss": loss, "accuracy": correct}
-
-
-def _loss(
-    model: Any, images: jax.Array, labels: jax.Array, smoothing: float
-) -> tuple[jax.Array, jax.Array]:
-    """Return the mean cross-entropy and the share of correct guesses."""
-    logits = model(images)
-    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    loss = optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
-    correct = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
-    return jnp.mean(loss), jnp.mean(correct, dtype=logits.dtype)
-
-
-def _batches(count: int, steps: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `(steps, size)` indices, shuffled anew for every epoch."""
-    order = rng.permutation(count)
-    return order[: steps * size].reshape(steps, size).astype(np.int32)
-
-
-def _epoch(
-    step: Callable, state: Any, data: tuple, batches: np.ndarray, bar: tqdm
-) -> tuple[Any, dict[str, float]]:
-    """Take one step a batch; return the new state and the means of loss and accuracy."""
-    history = []
-    every = max(1, len(batches) // 10)  # reading a number waits for the device: do it seldom
-    for i, batch in enumerate(batches):
-        state, numbers = step(state, *data, batch)
-        history.append(numbers)
-        bar.update(len(batch))
-        if i % every == 0:
-            bar.set_postfix({k: f"{float(v):.3f}" for k, v in numbers.items()}, refresh=False)
-    means = {k: float(np.mean([numbers[k] for numbers in history])) for k in history[0]}
-    return state, means
-
-
-def _is_due(epoch: int, recipe: Recipe) -> bool:
-    often = recipe.checkpoint_every
-    return epoch == recipe.epochs or (often > 0 and epoch % often == 0)
-
-
-def _bar(label: str, images: int) -> tqdm:
-    """Return a progress bar in images; where nobody watches it, it writes a line now and then."""
-    pause = 0.2 if sys.stderr.isatty() else 20.0
-    return tqdm(total=images, desc=label, unit=" images", mininterval=pause, dynamic_ncols=True)
-
-
-@contextlib.contextmanager
-def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    clock[name] += time.perf_counter() - start
+def _results(loop: Loop) -> list[Trained]:
+    record, count = loop.record, len(loop.seeds)
+    execution = Execution(together=loop.together, fused=record.fused)
+    seconds = {name: value / count for name, value in record.seconds.items()}
+    curves = [
+        {k: [row[i] for row in rows] for k, rows in record.curve.items()} for i in range(count)
+    ]
+    models = loop.models()
+    return [Trained(m, curve, seconds, execution) for m, curve in zip(models, curves, strict=True)]
