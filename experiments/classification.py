@@ -1,0 +1,384 @@
+"""What the classification experiments share: from data to trained networks and their record.
+
+    data -> normalisation of training images -> a network a seed -> training -> last epoch, tested
+
+`mnist_rot`, `cifar` and `images` say which data, networks and recipes. The test set is used once,
+at the end; what is chosen, is chosen with `validate`.
+"""
+
+from __future__ import annotations
+
+import abc
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from flax import nnx
+from scipy import stats
+
+import pdo_jax as pdo
+from experiments import classification_plots, datasets, networks, runs, specs, tables, trainer, zoo
+from experiments.augment import Augmentation
+from experiments.datasets import Dataset, Normalisation, Part
+from experiments.recipes import Recipe
+from experiments.results import Result, command_line, write_json
+from experiments.specs import Spec
+
+SPLIT_SEED = 0  # of the split in training and validation, and of `limit`: the same in every run
+PROBES = 16  # images for the equivariance error
+
+
+RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="recipe")]  # --recipe.epochs and so on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(abc.ABC):
+    """The options that all classification experiments have."""
+
+    experiment: ClassVar[str]
+    """The name of the command."""
+    training: RecipeOptions = Recipe()
+    """The same for all networks and seeds."""
+    augmentation: Augmentation = Augmentation()
+    """What happens to training images."""
+    network: zoo.Name = "mnist_rot"
+    """Which network is trained."""
+    network_options: zoo.Options = dataclasses.field(default_factory=dict)
+    """Keywords of its function in pdo_jax.models: names and values in turn, such as group p4."""
+    compare: zoo.Name | None = None
+    """A second network, with the same recipe, data and seeds; the difference is reported."""
+    compare_options: zoo.Options = dataclasses.field(default_factory=dict)
+    """Keywords of the second network's function."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; parameters are float32."""
+    seeds: tuple[int, ...] = (0,)
+    """One independent run a seed; several are reported by mean, deviation and worst."""
+    limit: int | None = None
+    """Train on so many images, classes in equal shares; always the same ones."""
+    validate: bool = False
+    """Leave `held_out` training images out of training and report on them, not on the test set."""
+    held_out: int = 2000
+    """How many images `validate` leaves out; always the same ones."""
+    execution: trainer.Execution = trainer.Execution()
+    """How the work is done."""
+    elements: str = "p8"
+    """The group for whose elements the change of the logits is measured."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with the options that it was started with."""
+    out: Path | None = None
+    """The folder of the run; by default the first of runs/NAME, runs/NAME-2 ... that is not in
+    use."""
+    overwrite: bool = False
+    """Replace an earlier run in `out`."""
+
+    def __post_init__(self):
+        zoo.check(self.network, self.network_options)
+        if self.compare is not None:
+            zoo.check(self.compare, self.compare_options)
+        if pdo.group(self.elements).ndim != 2:
+            raise ValueError(f"elements (={self.elements!r}) must be a group of the plane: 'p8'.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"seeds (={self.seeds}) must be different numbers, one at least; pass --seeds 0."
+            )
+        for name in ("limit", "held_out"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1.")
+
+    @abc.abstractmethod
+    def load(self) -> Dataset:
+        """Return the data."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published(Config):
+    """The options of experiments on a published data set."""
+
+    data: str
+    """The name of the data set."""
+    data_folder: Path | None = None
+    """Where its files are or go; by default PDO_JAX_DATA, or ~/.cache/pdo_jax."""
+    verify: bool = True
+    """Whether files that are there already must have the published checksums."""
+
+    def load(self) -> Dataset:
+        """Return the data set."""
+        return datasets.load(self.data, self.data_folder, self.verify)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def command(config: type[C], about: str | None, recipes: Mapping[str, C] | None = None) -> None:
+    """Run an experiment from the command line.
+
+    `--recipe NAME` says which of `recipes` the other options change, the first if it is left out;
+    `--resume FOLDER` says that it is the options of that run.
+    """
+    runs.command(run, config, about, lambda: _starting_options(config, recipes or {}))
+
+
+def _starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--recipe", default=next(iter(recipes), None))
+    parser.add_argument("--resume", type=Path)
+    given, _ = parser.parse_known_args()
+    if given.resume is not None:
+        return specs.read(config, given.resume / runs.CONFIG)
+    return recipes.get(given.recipe)  # what is not there is refused by the parser of all options
+
+
+def run(config: Config) -> Result:
+    """Train the networks of a configuration, print a table, and write the folder of the run.
+
+    Returns:
+        The record; by network "error" is per cent of wrong answers after the last epoch.
+    """
+    start = time.perf_counter()
+    folder = _open(config)
+    dataset = config.load()
+    train, tests = parts(config, dataset)
+    runs.save_config(folder, dataclasses.replace(config, resume=None))
+    described = describe(config, dataset.classes, train.images)
+    specs.write(folder, described)
+    probes = Probes.of(tests.images[:PROBES], config.elements)
+    reports: dict[str, list[dict[str, Any]]] = {}
+    curves: dict[str, list[trainer.Curve]] = {}
+    for label, spec in described.items():
+        trained = _train(label, spec, config, train, tests, probes, folder)
+        reports[label] = [
+            report(t.model, tests, spec.normalisation, probes) | t.seconds for t in trained
+        ]
+        curves[label] = [t.curve for t in trained]
+    classification_plots.training(folder / "training.png", curves)
+    metrics = _metrics(reports)
+    print(table(reports, _measured_on(config)))
+    if "difference" in metrics:
+        print(_in_words(metrics["difference"]))
+    result = Result.of(
+        config.experiment,
+        config=config,
+        seeds=config.seeds,
+        curve=curves,
+        metrics=metrics | {"measured on": _measured_on(config)},
+        seconds={"in all": time.perf_counter() - start},
+    )
+    write_json(folder / runs.RESULT, result)
+    print(f"Picture, checkpoints and {runs.RESULT} are in {folder}.")
+    return result
+
+
+def parts(config: Config, dataset: Dataset) -> tuple[Part, Part]:
+    """Return the images for training, and those that the trained networks are measured on."""
+    train, tests = dataset.train, dataset.test
+    if config.validate:
+        train, tests = datasets.split(train, _fitting("held_out", config, train), SPLIT_SEED)
+    if config.limit is not None and config.limit != len(train.labels):
+        _, train = datasets.split(train, _fitting("limit", config, train), SPLIT_SEED)
+    return train, tests
+
+
+def describe(config: Config, classes: Sequence[str], images: np.ndarray) -> dict[str, Spec]:
+    """Return the networks to train, by the names that tables and folders give them.
+
+    Args:
+        config: which networks.
+        classes: the names of the classes.
+        images: all training images, which normalisation is made for.
+    """
+    chosen = [(config.network, config.network_options)]
+    if config.compare is not None:
+        chosen.append((config.compare, config.compare_options))
+    labels = [network for network, _ in chosen]
+    if len(set(labels)) < len(labels):
+        labels[1] += "-2"
+    return {
+        label: Spec(
+            experiment=config.experiment,
+            network=network,
+            options=options,
+            dtype=config.dtype,
+            classes=tuple(classes),
+            shape=images.shape[1:],
+            normalisation=Normalisation.of(images),
+            recipe=config.training,
+        )
+        for label, (network, options) in zip(labels, chosen, strict=True)
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    """A few images, moved by all elements of a group, to see how the logits change."""
+
+    moved: np.ndarray
+    """`(|G|, N, H, W, C)` float32 in [0, 1]; those of the identity come first."""
+
+    @classmethod
+    def of(cls, images: np.ndarray, group: str) -> Probes:
+        """Return the probes made of `(N, H, W, C)` uint8 images."""
+        still = jnp.asarray(images.astype(np.float32) / 255)
+        elements = range(pdo.group(group).order)
+        return cls(np.stack([np.asarray(pdo.act(group, g, still)) for g in elements]))
+
+    def error(self, model: nnx.Module, normalise: Normalisation) -> np.ndarray:
+        """Return the relative change of the logits for each element: `pdo.equivariance_error`."""
+        flat = self.moved.reshape(-1, *self.moved.shape[2:])
+        said = trainer.logits(model, flat, normalise=normalise).astype(np.float64)
+        said = said.reshape(*self.moved.shape[:2], -1)
+        return np.linalg.norm(said - said[0], axis=(1, 2)) / np.linalg.norm(said[0])
+
+
+def report(
+    model: nnx.Module, tests: Part, normalise: Normalisation, probes: Probes
+) -> dict[str, Any]:
+    """Return what is reported of a trained network; the error is in per cent."""
+    right = trainer.accuracy(model, *tests, normalise=normalise)
+    return {
+        "parameters": networks.count_parameters(model),
+        "error": 100 * (1 - right),
+        "equivariance_error": probes.error(model, normalise).tolist(),
+    }
+
+
+def _open(config: Config) -> Path:
+    """Return the folder of the run: a new one, or that of the run to go on with."""
+    if config.resume is None:
+        return runs.open_run(config.out, Path("runs") / config.experiment, config.overwrite)
+    stored = specs.read(type(config), config.resume / runs.CONFIG)
+    given = dataclasses.replace(config, resume=None)
+    for field in dataclasses.fields(config):
+        was, now = getattr(stored, field.name), getattr(given, field.name)
+        if was != now:
+            raise ValueError(
+                f"{field.name} (={now}) must stay what it was when {config.resume} was started, "
+                f"{was}; leave the option out, or start a new run."
+            )
+    return config.resume
+
+
+def _train(
+    label: str,
+    spec: Spec,
+    config: Config,
+    train: Part,
+    tests: Part,
+    probes: Probes,
+    folder: Path,
+) -> list[trainer.Trained]:
+    """Train one network for all seeds."""
+
+    def evaluate(model: nnx.Module) -> dict[str, float]:
+        numbers = {"equivariance_error": float(probes.error(model, spec.normalisation).max())}
+        if config.validate:
+            right = trainer.accuracy(model, *tests, normalise=spec.normalisation)
+            numbers["held_out"] = right
+        return numbers
+
+    try:
+        return trainer.train_seeds(
+            spec.build,
+            *train,
+            config.training,
+            seeds=config.seeds,
+            label=label,
+            normalise=spec.normalisation,
+            augment=config.augmentation,
+            evaluate=evaluate,
+            folder=specs.network_folder(folder, label),
+            resume=config.resume is not None,
+            execution=config.execution,
+        )
+    except trainer.Interrupted as error:
+        program = command_line(arguments=False)
+        raise SystemExit(f"{error} Go on with: {program} --resume {folder}") from error
+
+
+def _fitting(option: str, config: Config, part: Part) -> int:
+    wanted, count = getattr(config, option), len(part.labels)
+    if wanted >= count:
+        raise ValueError(
+            f"{option} (={wanted}) must be below the {count} images that there are; pass less."
+        )
+    return wanted
+
+
+def _measured_on(config: Config) -> str:
+    return "held-out" if config.validate else "test"
+
+
+def _metrics(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return mean, deviation and worst over the seeds of everything that was measured."""
+    metrics: dict[str, Any] = {}
+    for name, of in reports.items():
+        metrics[name] = {
+            "parameters": of[0]["parameters"],
+            "error": tables.summary([r["error"] for r in of], "max"),
+            "equivariance_error": np.mean([r["equivariance_error"] for r in of], 0),
+            "seconds": {
+                k: tables.summary([r[k] for r in of], "max")
+                for k in ("train", "compile", "evaluate")
+            },
+        }
+    if len(reports) == 2:
+        errors = [[r["error"] for r in of] for of in reports.values()]
+        metrics["difference"] = difference(*errors)
+    return metrics
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    """Return the mean of first - second, paired over the seeds, and its 95 % interval.
+
+        mean +- t s / sqrt(n),      t the 97.5 % quantile of Student's distribution, n - 1 degrees
+
+    Args:
+        first: one number a seed.
+        second: the numbers of the same seeds.
+
+    Returns:
+        "mean", "seeds" (the differences), and "interval": low and high, or None for one seed.
+    """
+    values = np.subtract(first, second)
+    mean, interval = float(values.mean()), None
+    if len(values) > 1:
+        deviation = values.std(ddof=1) / np.sqrt(len(values))
+        width = float(stats.t.ppf(0.975, len(values) - 1) * deviation)
+        interval = [mean - width, mean + width]
+    return {"mean": mean, "interval": interval, "seeds": values.tolist()}
+
+
+def table(reports: Mapping[str, Sequence[Mapping[str, Any]]], measured_on: str) -> str:
+    """Return the table of what `report` measured, by network and seed."""
+
+    def row(words: str, value: Callable[..., float], form: str, worst: str | None = None):
+        return [words, *(tables.spread([value(r) for r in of], form, worst) for of in all_seeds)]
+
+    all_seeds = reports.values()
+    rows = [
+        ["", *reports],
+        ["parameters", *(f"{of[0]['parameters']:,}" for of in all_seeds)],
+        row(f"{measured_on} error, %", lambda r: r["error"], "{:.2f}", "max"),
+        row("largest change of the logits", lambda r: max(r["equivariance_error"]), "{:.1e}"),
+    ]
+    times = {"train": "training", "compile": "compilation", "evaluate": "evaluation"}
+    rows += [
+        row(f"seconds of {words}", lambda r, key=key: r[key], "{:.1f}")
+        for key, words in times.items()
+        if all(key in of[0] for of in all_seeds)
+    ]
+    return tables.table(rows)
+
+
+def _in_words(difference: dict[str, Any]) -> str:
+    words = f"Difference of the errors, first minus second: {difference['mean']:+.2f} points"
+    if difference["interval"] is None:
+        return f"{words} (one seed: no interval)."
+    low, high = difference["interval"]
+    seeds = len(difference["seeds"])
+    return f"{words}, 95 % interval {low:+.2f} to {high:+.2f} ({seeds} seeds, paired)."

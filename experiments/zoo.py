@@ -1,0 +1,88 @@
+"""The networks by the names of the command line, and how one of them is built.
+
+A network that was published keeps its name; what follows the underscore is its group. The names
+without a group are the plain networks of the same papers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import tyro
+from flax import nnx
+
+from pdo_jax import models
+
+NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+    "mnist_rot": models.mnist_rot,
+    "mnist_rot_invariant": partial(models.mnist_rot, invariant=True),
+    "mnist_cnn": models.mnist_cnn,
+    "resnet26": partial(models.resnet26, group=None),
+    "resnet26_p6": partial(models.resnet26, group="p6"),
+    "resnet26_p6m": partial(models.resnet26, group="p6m"),
+    "resnet44": partial(models.resnet44, group=None),
+    "resnet44_p8": partial(models.resnet44, group="p8"),
+    "wide_resnet26": partial(models.wide_resnet26, group=None),
+    "wide_resnet26_p8": partial(models.wide_resnet26, group="p8"),
+    "invariant_small": partial(models.invariant_resnet, size="small"),
+    "invariant_medium": partial(models.invariant_resnet, size="medium"),
+    "invariant_large": partial(models.invariant_resnet, size="large"),
+}
+
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = tyro.extras.literal_type_from_choices(list(NETWORKS))
+
+Value = int | float | bool | str | None
+Options = dict[str, Value]  # keywords of a network's function
+
+_OF_THE_DATA = ("num_classes", "in_features", "dtype", "rngs")  # decided elsewhere
+
+
+def build(
+    name: str, options: Options, *, num_classes: int, in_features: int, dtype: str, seed: int
+) -> nnx.Module:
+    """Return a network with fresh parameters.
+
+    Args:
+        name: one of `NETWORKS`.
+        options: keywords of its function, such as `{"group": "p4"}`.
+        num_classes: the number of logits.
+        in_features: the channels of an image.
+        dtype: of the computation, "float32" or "bfloat16"; parameters stay float32.
+        seed: of the parameters, and of dropout.
+
+    Raises:
+        ValueError: if a name, an option or its value does not fit.
+    """
+    check(name, options)
+    of_the_data: dict[str, Any] = dict(num_classes=num_classes, in_features=in_features)
+    try:
+        return NETWORKS[name](**options, **of_the_data, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
+    except TypeError as error:
+        raise ValueError(f"network_options (={options}) do not fit {name}: {error}") from error
+
+
+def check(name: str, options: Options) -> None:
+    """Raise ValueError unless there is a network of this name that has options of these names."""
+    _known("network", name, list(NETWORKS))
+    keywords = inspect.signature(NETWORKS[name]).parameters
+    for option in options:
+        _known(
+            f"network_options of {name}:", option, [k for k in keywords if k not in _OF_THE_DATA]
+        )
+
+
+def _known(what: str, name: str, allowed: list[str]) -> None:
+    if name not in allowed:
+        near = difflib.get_close_matches(name, allowed, 1)
+        meant = f"did you mean {near[0]!r}? It" if near else "it"
+        raise ValueError(
+            f"{what} {name!r} is not known; {meant} must be one of {', '.join(map(repr, allowed))}."
+        )
