@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from experiments.datasets import drive as drive
 from experiments.datasets import files, sources
 from experiments.datasets.normalisation import Normalisation as Normalisation
 from pdo_jax import _check
 
-NAMES = tuple(sources.SOURCES)
+NAMES = tuple(sources.CLASSIFICATION)
 
 
 class Part(NamedTuple):
@@ -67,7 +68,7 @@ def load(name: str, folder: str | os.PathLike[str] | None = None, verify: bool =
         ValueError: if the name is not known, or a file is not what it must be.
         OSError: if a file is neither there nor can be downloaded.
     """
-    source = sources.SOURCES[_check.choice("name", name, NAMES)]
+    source = sources.CLASSIFICATION[_check.choice("name", name, NAMES)]
     from experiments.datasets import builders  # loads tensorflow-datasets, which takes a while
 
     builder = builders.prepared(source, files.data_folder(folder), verify)
@@ -75,7 +76,7 @@ def load(name: str, folder: str | os.PathLike[str] | None = None, verify: bool =
         part: Part(_bytes(arrays["image"]), arrays["label"].astype(np.int32))
         for part, arrays in builders.arrays(builder).items()
     }
-    published = bool(builder.info.metadata["published"])
+    published = builders.published(builder)
     return Dataset(name, parts["train"], parts["test"], source.classes, published)
 
 

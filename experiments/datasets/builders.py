@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,22 +38,22 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, source: Source, folder: Path, verify: bool = True) -> None:
         self.source, self.folder, self.verify = source, folder, verify
-        self.name = source.name
+        self.name = source.name  # pyright: ignore[reportAttributeAccessIssue]
         self.VERSION = tfds.core.Version(source.version)
         super().__init__(data_dir=folder / PREPARED, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
         source = self.source
+        features: dict[str, Any] = {
+            name: tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+            for name, (shape, dtype) in source.tensors.items()
+        }
+        if source.classes:
+            features["label"] = tfds.features.ClassLabel(names=source.classes)
         return tfds.core.DatasetInfo(
             builder=self,
             description=source.description,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Tensor(shape=source.shape, dtype=source.dtype),
-                    "label": tfds.features.ClassLabel(names=source.classes),
-                }
-            ),
-            supervised_keys=("image", "label"),
+            features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # the order of the files
             homepage=source.homepage,
             citation=source.citation,
@@ -61,33 +62,48 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        found = [files.find(file, self.folder, self.verify) for file in self.source.files]
-        self.info.metadata["published"] = all(file.published for file in found)
-        self.info.metadata["files"] = {file.path.name: file.checksum for file in found}
-        parts = self.source.read([file.path for file in found])
-        for name, count in self.source.counts.items():
-            if len(parts[name]["label"]) != count:
-                raise files.malformed(
-                    ", ".join(str(file.path) for file in found),
-                    f"{count:,} images in its part {name!r}",
-                    f"{len(parts[name]['label']):,}",
-                    "get the files again",
-                )
+        source = self.source
+        found = [files.find(file, self.folder, self.verify) for file in source.files]
+        paths = [file.path for file in found] or [self.folder / source.manual]
+        parts = source.read(paths)
+        for name, count in source.counts.items():
+            images = len(parts[name]["image"])
+            if images != count:
+                place = ", ".join(map(str, paths))
+                expected = f"{count:,} images to {name}"
+                raise files.malformed(place, expected, f"{images:,}", "get the files again")
+        self.info.metadata.update(  # pyright: ignore[reportOptionalMemberAccess]
+            published=bool(found) and all(file.published for file in found),
+            files={file.path.name: file.checksum for file in found},
+        )
         return {name: self._generate_examples(part) for name, part in parts.items()}
 
     def _generate_examples(self, part: Arrays) -> Iterator[tuple[int, dict[str, Any]]]:
-        for i in range(len(part["label"])):
+        for i in range(len(part["image"])):
             yield i, {key: array[i] for key, array in part.items()}
 
 
 def prepared(source: Source, folder: Path, verify: bool) -> Builder:
     """Return the builder of a data set that is prepared, which is done first if it is not."""
     builder = Builder(source, folder, verify)
-    if not builder.is_prepared():
-        config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
-        with contextlib.redirect_stdout(sys.stderr):  # tfds tells there what it does
-            builder.download_and_prepare(download_config=config)
-    return builder
+    if _complete(builder):
+        return builder
+    config = tfds.download.DownloadConfig(compute_stats=tfds.download.ComputeStatsMode.SKIP)
+    with (
+        tempfile.TemporaryDirectory() as unused,  # tfds' own downloads: there are none
+        contextlib.redirect_stdout(sys.stderr),  # where it tells what it does
+    ):
+        try:
+            builder.download_and_prepare(download_dir=unused, download_config=config)
+        except OSError:
+            if not _complete(builder):  # by another process, in the meantime
+                raise
+    return Builder(source, folder, verify)
+
+
+def published(builder: Builder) -> bool:
+    """Return whether a prepared data set was made of files with the published checksums."""
+    return bool((builder.info.metadata or {})["published"])
 
 
 def arrays(builder: Builder) -> dict[str, Arrays]:
@@ -103,9 +119,13 @@ def arrays(builder: Builder) -> dict[str, Arrays]:
     return parts
 
 
+def _complete(builder: Builder) -> bool:
+    return (builder.data_path / "dataset_info.json").exists()
+
+
 def _rows(builder: Builder, name: str, count: int) -> list[dict[str, Any]]:
     try:
-        source = builder.as_data_source(split=name)
+        source = builder.as_data_source(split=name)  # pyright: ignore[reportCallIssue]
         if len(source) == count:
             return source.__getitems__(list(range(count)))
         found = f"{len(source):,} images"

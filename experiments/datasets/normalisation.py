@@ -65,8 +65,8 @@ class Normalisation:
         std = np.sqrt(squares / count - mean**2)
         if np.any(std == 0):
             raise ValueError(
-                f"images has a constant channel ({int(np.argmin(std))}), which cannot have standard "
-                "deviation 1; leave that channel out."
+                f"images is constant in channel {int(np.argmin(std))}, which no standard "
+                "deviation can divide; leave that channel out."
             )
         return cls(tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
 

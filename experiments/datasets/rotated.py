@@ -13,6 +13,8 @@ angle from that. The mean over `FINE` x `FINE` points of each pixel blurs at eve
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
@@ -78,9 +80,8 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     matrix = np.array([[cos, sin], [-sin, cos]]) / FINE  # rows point down
     fine = np.multiply(image.shape, FINE)
     offset = (np.array(image.shape) - 1) / 2 - matrix @ ((fine - 1) / 2)
-    turned = ndimage.affine_transform(
-        image.astype(np.float64), matrix, offset, output_shape=tuple(fine), order=3
-    )
+    options: dict[str, Any] = dict(offset=offset, output_shape=tuple(fine), order=3)
+    turned = ndimage.affine_transform(image.astype(np.float64), matrix, **options)
     height, width = image.shape
     mean = turned.reshape(height, FINE, width, FINE).mean((1, 3))
     return np.rint(np.clip(mean, 0, 255)).astype(np.uint8)

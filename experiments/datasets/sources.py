@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.datasets import amat, cifar_binary, idx, rotated
+from experiments.datasets import amat, cifar_binary, drive, idx, rotated
 from experiments.datasets.files import Published
 
 Arrays = dict[str, np.ndarray]
@@ -24,12 +24,13 @@ class Source:
     Attributes:
         name: the name it is loaded by.
         version: of what `read` returns; another version is prepared beside this one.
-        files: the published files.
-        read: takes the paths of the files, in their order, to the arrays of every part.
+        files: the published files; none if everyone has to get a folder by hand.
+        manual: the name of that folder.
+        read: takes the paths of the files in their order, or that of the folder, to the arrays of
+            every part.
         counts: how many images each part has.
-        shape: of an image.
-        dtype: of its pixels.
-        classes: their names, by label.
+        tensors: the shape and the dtype of every array of an image.
+        classes: the names of the classes, by label; none if there are no labels.
         description: what it is, in a sentence.
         homepage: where it is described.
         licence: what its authors allow.
@@ -38,32 +39,31 @@ class Source:
 
     name: str
     version: str
-    files: tuple[Published, ...]
     read: Callable[[Sequence[Path]], dict[str, Arrays]]
     counts: Mapping[str, int]
-    shape: tuple[int, int, int]
-    dtype: type[np.generic]
-    classes: tuple[str, ...]
+    tensors: Mapping[str, tuple[tuple[int, ...], type[np.generic]]]
     description: str
     homepage: str
     licence: str
     citation: str
+    files: tuple[Published, ...] = ()
+    manual: str = ""
+    classes: tuple[str, ...] = ()
 
 
 DIGITS = tuple("0123456789")
-CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-CIFAR100 = tuple(
-    """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-    camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
-    cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
-    lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
-    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
-    spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
-    train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-    """.split()
-)
+TEN = "airplane automobile bird cat deer dog frog horse ship truck"
+HUNDRED = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+CIFAR10, CIFAR100 = tuple(TEN.split()), tuple(HUNDRED.split())
 MNIST_LICENCE = (
     "Copyright Yann LeCun and Corinna Cortes; CC BY-SA 3.0, "
     "https://creativecommons.org/licenses/by-sa/3.0/"
@@ -109,6 +109,18 @@ CIFAR_CITATION = """\
   title = {Learning multiple layers of features from tiny images},
   institution = {University of Toronto},
   year = {2009},
+}"""
+
+DRIVE_CITATION = """\
+@article{staal2004ridge,
+  author = {Staal, Joes and Abr{\\`a}moff, Michael D. and Niemeijer, Meindert and Viergever, Max A.
+            and van Ginneken, Bram},
+  title = {Ridge-based vessel segmentation in color images of the retina},
+  journal = {IEEE Transactions on Medical Imaging},
+  volume = {23},
+  number = {4},
+  pages = {501--509},
+  year = {2004},
 }"""
 
 
@@ -163,6 +175,14 @@ def _mnist_rot_made(paths: Sequence[Path]) -> dict[str, Arrays]:
     return {name: _part(*part) for name, part in rotated.make(images, labels).items()}
 
 
+def _drive(paths: Sequence[Path]) -> dict[str, Arrays]:
+    read = {part: drive.read(paths[0], part) for part in drive.IDS}
+    return {
+        part: {"image": images, "vessels": vessels, "field_of_view": field_of_view}
+        for part, (images, vessels, field_of_view) in read.items()
+    }
+
+
 def _cifar(
     archive: Path, inside: Sequence[str], label_bytes: int, classes: Sequence[str]
 ) -> dict[str, Arrays]:
@@ -193,8 +213,7 @@ MNIST = Source(
     files=MNIST_FILES,
     read=_mnist,
     counts={"train": 60_000, "test": 10_000},
-    shape=(28, 28, 1),
-    dtype=np.uint8,
+    tensors={"image": ((28, 28, 1), np.uint8)},
     classes=DIGITS,
     description="Handwritten digits.",
     homepage="http://yann.lecun.com/exdb/mnist/",
@@ -209,8 +228,7 @@ MNIST_ROT = Source(
     ),
     read=_mnist_rot,
     counts={"train": 12_000, "test": 50_000},
-    shape=(28, 28, 1),
-    dtype=np.float32,
+    tensors={"image": ((28, 28, 1), np.float32)},
     classes=DIGITS,
     description="MNIST's digits, turned by uniform angles: the published archive.",
     homepage="https://sites.google.com/a/lisa.iro.umontreal.ca/public_static_twiki/"
@@ -224,8 +242,7 @@ MNIST_ROT_MADE = Source(
     files=MNIST_FILES,
     read=_mnist_rot_made,
     counts={"train": rotated.TRAIN, "test": rotated.TEST},
-    shape=(28, 28, 1),
-    dtype=np.uint8,
+    tensors={"image": ((28, 28, 1), np.uint8)},
     classes=DIGITS,
     description="MNIST's digits, turned by uniform angles: made from MNIST's files.",
     homepage=MNIST.homepage,
@@ -244,8 +261,7 @@ CIFAR_10 = Source(
     ),
     read=_cifar10,
     counts={"train": 50_000, "test": 10_000},
-    shape=(32, 32, 3),
-    dtype=np.uint8,
+    tensors={"image": ((32, 32, 3), np.uint8)},
     classes=CIFAR10,
     description="Small photographs of ten classes.",
     homepage=CIFAR_HOME,
@@ -264,14 +280,30 @@ CIFAR_100 = Source(
     ),
     read=_cifar100,
     counts={"train": 50_000, "test": 10_000},
-    shape=(32, 32, 3),
-    dtype=np.uint8,
+    tensors={"image": ((32, 32, 3), np.uint8)},
     classes=CIFAR100,
     description="Small photographs of a hundred classes, by their fine labels.",
     homepage=CIFAR_HOME,
     licence=CIFAR_LICENCE,
     citation=CIFAR_CITATION,
 )
-SOURCES = {
+DRIVE = Source(
+    name="drive",
+    version="1.0.0",
+    manual=drive.FOLDER,
+    read=_drive,
+    counts={part: len(ids) for part, ids in drive.IDS.items()},
+    tensors={
+        "image": ((*drive.SHAPE, 3), np.uint8),
+        "vessels": (drive.SHAPE, np.bool_),
+        "field_of_view": (drive.SHAPE, np.bool_),
+    },
+    description="Photographs of the retina, their vessels and their field of view.",
+    homepage="https://drive.grand-challenge.org",
+    licence="For research and education, free of charge; no copying, no redistribution, no "
+    "commercial use without permission. For those who got it from its authors.",
+    citation=DRIVE_CITATION,
+)
+CLASSIFICATION = {
     source.name: source for source in (MNIST_ROT, MNIST_ROT_MADE, MNIST, CIFAR_10, CIFAR_100)
 }
