@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import argparse
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from experiments import classification_plots, datasets, networks, runs, specs, t
 from experiments.augment import Augmentation
 from experiments.datasets import Dataset, Normalisation, Part
 from experiments.recipes import Recipe
-from experiments.results import Result, command_line, write_json
+from experiments.results import Result, write_json
 from experiments.specs import Spec
 
 SPLIT_SEED = 0  # of the split in training and validation, and of `limit`: the same in every run
@@ -91,6 +92,11 @@ class Config(abc.ABC):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1.")
 
+    @property
+    def measured_on(self) -> str:
+        """A word for the images that errors are measured on."""
+        return "held-out" if self.validate else "test"
+
     @abc.abstractmethod
     def load(self) -> Dataset:
         """Return the data."""
@@ -121,7 +127,17 @@ def command(config: type[C], about: str | None, recipes: Mapping[str, C] | None 
     `--recipe NAME` says which of `recipes` the other options change, the first if it is left out;
     `--resume FOLDER` says that it is the options of that run.
     """
-    runs.command(run, config, about, lambda: _starting_options(config, recipes or {}))
+
+    def main(options: C) -> None:
+        try:
+            run(options)
+        except trainer.Interrupted as stopped:
+            print(stopped, file=sys.stderr)
+            raise SystemExit(130) from stopped  # as a shell says that Ctrl-C ended a program
+        except trainer.Diverged as error:
+            raise SystemExit(f"error: {error}") from error
+
+    runs.command(main, config, about, lambda: _starting_options(config, recipes or {}))
 
 
 def _starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
@@ -139,6 +155,12 @@ def run(config: Config) -> Result:
 
     Returns:
         The record; by network "error" is per cent of wrong answers after the last epoch.
+
+    Raises:
+        trainer.Interrupted: if the user asked to stop, with the command that goes on.
+        trainer.Diverged: if a loss is infinite or not a number.
+        ValueError: if options do not fit the data, or each other.
+        OSError: if data cannot be had, or files not be written.
     """
     start = time.perf_counter()
     folder = _open(config)
@@ -158,7 +180,7 @@ def run(config: Config) -> Result:
         curves[label] = [t.curve for t in trained]
     classification_plots.training(folder / "training.png", curves)
     metrics = _metrics(reports)
-    print(table(reports, _measured_on(config)))
+    print(table(reports, config.measured_on))
     if "difference" in metrics:
         print(_in_words(metrics["difference"]))
     result = Result.of(
@@ -166,7 +188,7 @@ def run(config: Config) -> Result:
         config=config,
         seeds=config.seeds,
         curve=curves,
-        metrics=metrics | {"measured on": _measured_on(config)},
+        metrics=metrics | {"data": _about(dataset, config)},
         seconds={"in all": time.perf_counter() - start},
     )
     write_json(folder / runs.RESULT, result)
@@ -296,8 +318,8 @@ def _train(
             execution=config.execution,
         )
     except trainer.Interrupted as error:
-        program = command_line(arguments=False)
-        raise SystemExit(f"{error} Go on with: {program} --resume {folder}") from error
+        program = f"python -m experiments.{config.experiment}"
+        raise trainer.Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
 
 
 def _fitting(option: str, config: Config, part: Part) -> int:
@@ -309,8 +331,13 @@ def _fitting(option: str, config: Config, part: Part) -> int:
     return wanted
 
 
-def _measured_on(config: Config) -> str:
-    return "held-out" if config.validate else "test"
+def _about(dataset: Dataset, config: Config) -> dict[str, Any]:
+    """Return what the errors were measured on."""
+    return {
+        "name": dataset.name,
+        "published files": dataset.published,
+        "measured on": config.measured_on,
+    }
 
 
 def _metrics(reports: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -149,6 +149,5 @@ def _decoded(kind: Any, value: Any) -> Any:
         return {key: _decoded(kinds[1], item) for key, item in value.items()}
     if typing.get_origin(kind) is tuple:
         return tuple(_decoded(kinds[0], item) for item in value)
-    if isinstance(kind, types.UnionType) and value is not None and Path in kinds:
-        return Path(value)
-    return Path(value) if kind is Path else value
+    is_path = kind is Path or (isinstance(kind, types.UnionType) and Path in kinds)
+    return Path(value) if is_path and value is not None else value
