@@ -82,6 +82,16 @@ def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
 
 def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
     """Return the learning rate as a function of the number of updates, `steps` an epoch."""
+    schedule = _schedule(recipe, steps)
+
+    def rate(count: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with its integer counter
+            return schedule(count)
+
+    return rate
+
+
+def _schedule(recipe: Recipe, steps: int) -> optax.Schedule:
     updates = steps / recipe.accumulate  # an epoch
     total = max(1, round(recipe.epochs * updates))
     peak = recipe.learning_rate

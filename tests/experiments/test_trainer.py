@@ -1,13 +1,14 @@
 """The loop: it learns, repeats, leaves the given model alone, and keeps what it saves."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import checkpoints, recipes, trainer
+from experiments import recipes, trainer
 
 RECIPE = recipes.Recipe(epochs=4, batch_size=8, learning_rate=0.05)
 
@@ -73,16 +74,51 @@ def test_same_seed_same_curve(data, trained):
     assert other.curve["loss"] != trained.curve["loss"]
 
 
-def test_images_can_change_with_the_epoch(data):
+def test_images_are_prepared_inside_the_step(data):
+    """uint8 pixels come as shares of 255; every step has a key of its own; then they are scaled."""
+    pixels = np.full((16, 2, 2, 3), 51, np.uint8)
     seen = []
 
-    def augment(images, rng):
-        seen.append(rng.normal())
-        return np.zeros_like(images)
+    def augment(key, images):
+        jax.debug.callback(lambda *a: seen.append([np.asarray(v) for v in a]), key, images)
+        return images
 
-    zeros = trainer.train(Net(), *data, RECIPE, seed=0, augment=augment)
-    assert len(set(seen)) == RECIPE.epochs
-    assert zeros.curve["accuracy"][-1] < 0.6  # nothing to see: no more than the commonest class
+    def normalise(images):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), images)
+        return images - 1
+
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    labels = np.arange(16, dtype=np.int32) % 3
+    trainer.train(Net(), pixels, labels, recipe, seed=0, augment=augment, normalise=normalise)
+    jax.effects_barrier()
+    keys = [str(one[0]) for one in seen if isinstance(one, list)]
+    assert len(set(keys)) == len(keys) == 4
+    images = [one[1] if isinstance(one, list) else one for one in seen]
+    for image in images:
+        np.testing.assert_allclose(image, 0.2, rtol=1e-6)
+
+
+def test_nothing_is_learned_from_nothing(data):
+    zeros = trainer.train(Net(), *data, RECIPE, seed=0, augment=lambda _, images: 0 * images)
+    assert zeros.curve["accuracy"][-1] < 0.6  # no more than the commonest class
+
+
+def test_every_image_is_seen_once_an_epoch(data):
+    images = np.arange(48, dtype=np.float32).reshape(48, 1, 1, 1) * np.ones(
+        (1, 2, 2, 3), np.float32
+    )
+    seen = []
+
+    def augment(_, some):
+        jax.debug.callback(lambda x: seen.extend(np.asarray(x)[:, 0, 0, 0].tolist()), some)
+        return some
+
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    trainer.train(Net(), images, data[1][:48], recipe, seed=0, augment=augment)
+    jax.effects_barrier()
+    first, second = seen[:48], seen[48:]
+    assert sorted(first) == sorted(second) == list(range(48))
+    assert first != second and first != sorted(first)
 
 
 def test_given_model_stays_as_it_was(data):
@@ -94,18 +130,82 @@ def test_given_model_stays_as_it_was(data):
 
 
 def test_checkpoint_round_trip(data, trained, folder):
-    restored = trainer.restore(Net(seed=5), folder, RECIPE, steps=6)
+    restored = trainer.restore(Net(seed=5), folder, RECIPE)
     np.testing.assert_array_equal(restored(data[0]), trained.model(data[0]))
 
 
 def test_checkpoints_at_the_asked_epochs(folder, trained):
-    assert sorted(entry.name for entry in folder.iterdir() if entry.name.isdigit()) == ["3", "4"]
+    """Every third epoch of six steps, and the end."""
+    assert sorted(entry.name for entry in folder.iterdir() if entry.name.isdigit()) == ["18", "24"]
 
 
 def test_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere: train first"):
-        checkpoints.restore(tmp_path / "nowhere", nnx.state(Net()))
+        trainer.restore(Net(), tmp_path / "nowhere", RECIPE)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_numbers_that_are_not_measured_every_epoch(data):
+    answers = iter([{}, {"odd": 1.0}, {}, {"odd": 2.0}])
+    curve = trainer.train(Net(), *data, RECIPE, seed=0, evaluate=lambda _: next(answers)).curve
+    np.testing.assert_array_equal(curve["odd"], [np.nan, 1, np.nan, 2])
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated(data):
+    recipe = dataclasses.replace(RECIPE, ema=0.9)
+    averaged = trainer.train(Net(), *data, recipe, seed=0)
+    plain = trainer.train(Net(), *data, RECIPE, seed=0)
+    assert averaged.curve["loss"] == plain.curve["loss"]  # it takes no part in training
+    assert np.any(averaged.model.head.kernel[...] != plain.model.head.kernel[...])
+
+
+@pytest.mark.parametrize(("together", "fused"), [(True, None), (False, 4)])
+def test_seeds_together_or_apart(data, trained, tmp_path, together, fused):
+    """Seed i of several is what it would be alone, and can be restored alone."""
+    execution = trainer.Execution(together=together, fused=fused)
+    several = trainer.train_seeds(
+        Net, *data, RECIPE, seeds=[3, 0], folder=tmp_path, execution=execution
+    )
+    one = several[1]
+    np.testing.assert_allclose(one.curve["loss"], trained.curve["loss"], rtol=2e-5)
+    assert np.abs(np.subtract(several[0].curve["loss"], trained.curve["loss"])).max() > 0.01
+    logits = trainer.logits(one.model, data[0])
+    np.testing.assert_allclose(logits, trained.model(data[0]), atol=2e-5)
+    restored = trainer.restore(Net(9), trainer.seed_folder(tmp_path, 0), RECIPE)
+    np.testing.assert_array_equal(trainer.logits(restored, data[0]), logits)
+    assert one.execution == trainer.Execution(together=together, fused=fused or 1)
+
+
+def test_what_was_chosen_for_several_seeds_is_kept(data, tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    first = trainer.train_seeds(Net, *data, recipe, seeds=[0, 1], folder=tmp_path)
+    chosen = json.loads((tmp_path / "choices.json").read_text())["together"]
+    assert first[0].execution.together is chosen
+    (tmp_path / "choices.json").write_text(json.dumps({"together": not chosen, "fused": 1}))
+    again = trainer.train_seeds(Net, *data, recipe, seeds=[0, 1], folder=tmp_path, resume=True)
+    assert again[0].execution.together is not chosen
+
+
+def test_seeds_must_differ(data):
+    with pytest.raises(ValueError, match=r"seeds \(=\(1, 1\)\) must be one at least"):
+        trainer.train_seeds(Net, *data, RECIPE, seeds=[1, 1])
+
+
+def test_a_loss_that_is_no_number_stops_the_training(data, tmp_path):
+    images = data[0].copy()
+    images[7] = np.nan
+    recipe = dataclasses.replace(RECIPE, checkpoint_every=0.5)
+    with pytest.raises(trainer.Diverged, match=r"the loss is nan at step \d; .*learning_rate"):
+        trainer.train(Net(), images, data[1], recipe, seed=0, folder=tmp_path)
+
+
+def test_last_batches_count_every_image_once(data, trained):
+    whole = trainer.logits(trained.model, data[0], batch=50)
+    np.testing.assert_allclose(trainer.logits(trained.model, data[0], batch=7), whole, atol=1e-6)
+    right = np.mean(np.argmax(whole, -1) == data[1])
+    assert trainer.accuracy(trained.model, *data, batch=7) == right
+    with pytest.raises(ValueError, match="images are empty"):
+        trainer.logits(trained.model, data[0][:0])
 
 
 def test_too_few_images(data):
@@ -121,6 +221,11 @@ def test_too_few_images(data):
         ({"learning_rate": 0.0}, r"learning_rate \(=0.0\) must be above 0"),
         ({"warmup": 1.0}, r"warmup \(=1.0\) must lie in \[0, 1\)"),
         ({"label_smoothing": -0.1}, r"label_smoothing \(=-0.1\) must lie in"),
+        ({"ema": 1.0}, r"ema \(=1.0\) must lie in"),
+        ({"accumulate": 0}, r"accumulate \(=0\) must be at least 1"),
+        ({"weight_decay": -1.0}, r"weight_decay \(=-1.0\) must not be negative"),
+        ({"milestones": (3.0, 1.0), "factors": (1, 1, 1)}, "must be increasing"),
+        ({"milestones": (3.0,)}, r"factors \(=\(1.0,\)\) must be one more than the 1"),
     ],
 )
 def test_recipes_check_themselves(options, message):
