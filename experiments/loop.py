@@ -97,7 +97,6 @@ class Loop:
         """Train; `state` and `record` hold what came out."""
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
-                self.folder.mkdir(parents=True, exist_ok=True)
                 check_room(self.folder, (KEEP + 1) * size(self.state))
                 self.checkpoints = stack.enter_context(Checkpoints(self.folder, KEEP))
                 if self.resume and self.checkpoints.latest() is not None:
@@ -194,7 +193,8 @@ class Loop:
         if not good.all():
             first = int(np.argmin(good.all(axis=1)))
             number = self.done - len(losses) + first + 1
-            raise Diverged(self._what_to_try(number, losses[first][~good[first]][0]))
+            loss = losses[first][~good[first]][0]
+            raise Diverged(self._what_to_try(f"the loss is {loss} at step {number}"))
 
     def _newest(self) -> dict[str, float]:
         return {name: float(np.mean(rows[-1])) for name, rows in self.record.history.items()}
@@ -223,11 +223,16 @@ class Loop:
             )
 
     def _save(self) -> None:
+        """Save what was reached, unless it is worthless: the loss shows it a step later."""
         self._read()
+        if not step.is_finite(self.state):
+            raise Diverged(
+                self._what_to_try(f"weights or moments are infinite or nan after step {self.done}")
+            )
         if self.checkpoints is not None and self.checkpoints.latest() != self.done:
             self.checkpoints.save(self.done, self.state, dataclasses.asdict(self.record))
 
-    def _what_to_try(self, number: int, loss: float) -> str:
+    def _what_to_try(self, what: str) -> str:
         latest = None if self.checkpoints is None else self.checkpoints.latest()
         where = (
             "there is no checkpoint"
@@ -236,7 +241,7 @@ class Loop:
         )
         recipe = self.work.recipe
         return (
-            f"the loss is {loss} at step {number}; {where}. Try a smaller learning_rate "
+            f"{what}; {where}. Try a smaller learning_rate "
             f"(={recipe.learning_rate:g}), a longer warmup (={recipe.warmup:g}), or look for NaN "
             "among the images."
         )

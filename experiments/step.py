@@ -68,6 +68,13 @@ def trained_model(graph: Any, state: State) -> nnx.Module:
     return model
 
 
+@jax.jit
+def is_finite(state: State) -> jax.Array:
+    """Return whether all floating numbers of a state are finite."""
+    floating = [a for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in floating]))
+
+
 def stack(states: Sequence[State]) -> State:
     """Return several states as one, the seeds along a new first axis."""
     return jax.tree.map(lambda *arrays: jnp.stack(arrays), *states)
