@@ -86,7 +86,23 @@ def take(part: Part, index: np.ndarray | slice) -> Part:
 
 
 def split(part: Part, held_out: int, seed: int) -> tuple[Part, Part]:
-    """Split a part in two, classes in equal shares: those that stay, and `held_out` others."""
+    """Split a part in two, classes in equal shares: those that stay, and `held_out` others.
+
+    Args:
+        part: the images, such as all that are there to train with.
+        held_out: how many are held out, to choose by.
+        seed: of the choice.
+
+    Raises:
+        ValueError: if one of the two has fewer images than there are classes.
+    """
+    classes = len(np.unique(part.labels))
+    most = len(part.labels) - classes
+    if _check.integer("held_out", held_out, classes) > most:
+        raise ValueError(
+            f"held_out (={held_out}) must be at most {most}: of {len(part.labels):,} images at "
+            f"least one of each of the {classes} classes stays; hold out fewer."
+        )
     stay, leave = train_test_split(
         np.arange(len(part.labels)), test_size=held_out, stratify=part.labels, random_state=seed
     )

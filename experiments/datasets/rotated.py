@@ -7,8 +7,10 @@ are the angles; errors on the two sets are alike, but are not the same numbers.
 
 A digit is enlarged, turned, and reduced again, all by its cubic spline. Where an image is turned
 pixel by pixel instead, the interpolation leaves a trace that depends on the angle: at a multiple of
-90 degrees the pixels stay as they were, at 45 degrees they are blurred, and a network can read the
-angle from that. The mean over `FINE` x `FINE` points of each pixel blurs at every angle alike.
+90 degrees the pixels stay as they were, elsewhere they are blurred, and a network can read that. In
+the finest detail of MNIST's digits (9 to 14 waves across an image) there is then 40 % more energy
+upright than at 45 degrees. The mean over `FINE` x `FINE` points of each pixel, which blurs at every
+angle, leaves 21 %, and less than 1 % from 5 degrees on.
 """
 
 from __future__ import annotations
