@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen, nnx
 
 import pdo_jax as pdo
-from pdo_jax.models import MnistRot, VolumeClassifier
+from pdo_jax.models import MnistRot, ResNet, VolumeClassifier
 
 # Neighbours differ in kind, since the sizes of a case are paired with groups in this order.
 PLANE = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
@@ -178,6 +178,14 @@ def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
     return make
 
 
+def residual(group: str, dtype: str) -> nnx.Module:
+    """Return an invariant residual network of one block, which halves the image."""
+    return ResNet(
+        (1, 2), (0, 1), group=group, num_classes=3, in_features=1, invariant=True,
+        downsampling="blur", activation="gelu", operators="total", dtype=dtype, rngs=nnx.Rngs(0),
+    )  # fmt: skip
+
+
 def volumes(group: str, dtype: str) -> nnx.Module:
     """Return the classifier of volumes with one field and two."""
     return VolumeClassifier(
@@ -255,6 +263,8 @@ CASES = (
     Case("folded-conv", folded(layer(pdo.nn.PDOConv, 2, 1)), sizes=FEW[:1], groups=("p4",)),
     Case("folded-pointwise", folded(layer(pdo.nn.PointwiseConv, 2, 3)), sizes=FEW[:1],
          groups=("p4m",)),
+    Case("invariant-resnet", residual, "image", "invariant", sizes=((4, 5),), channels=1,
+         groups=("p4", "p1m"), leads=(1,)),
 )  # fmt: skip
 
 

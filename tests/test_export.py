@@ -51,7 +51,7 @@ MODELS = {
 # and those that fold as another one does.
 ALIKE = ("lift", "lift-turned", "lift-total", "conv", "conv-turned", "conv-accuracy-4",
          "conv-stride-3", "lift-rbf-fd", "conv-gaussian", "conv-optimal", "mnist-rot",
-         "mnist-rot-invariant", "volume-classifier")  # fmt: skip
+         "mnist-rot-invariant", "volume-classifier", "invariant-resnet")  # fmt: skip
 MODULES = [
     case
     for case in laws.CASES

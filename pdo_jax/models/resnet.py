@@ -142,6 +142,11 @@ class ResNet(nnx.Module):
                 "of these the first alone may be 0; pass e.g. features=(4, 8) and blocks=(0, 1)."
             )
         group = _group(group)
+        if group.ndim != 2:
+            raise ValueError(
+                f"group (={group.name}) acts on {group.ndim} dimensions, but images have two; pass "
+                "'p8' or another group of the plane."
+            )
         basis["orientation"] = orientation if group.order > 1 else 0.0
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         self.stem = PDOLift(in_features, features[0], group, use_bias=False, **basis, **options)
