@@ -26,6 +26,7 @@ ENTRIES = (
     "equivariance",
     "drift",
     "budget",
+    "training",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 
