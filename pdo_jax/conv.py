@@ -15,17 +15,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from pdo_jax import _check, kernels, windows
+from pdo_jax import _check, kernels, stencil_conv, windows
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
+from pdo_jax.span import span
 
 PerAxis = int | Sequence[int]
 
-ALGORITHMS = ("auto", "direct")
+ALGORITHMS = ("auto", "direct", "stencils")
+MAX_TAPS = 256  # of all stencils together: beyond, compiling their sums takes too long
 
 
 def lift_conv(
@@ -53,7 +56,8 @@ def lift_conv(
             an integer or pair for each axis.
         kernel_dilation: the distance of two taps in pixels.
         feature_group_count: the number of groups into which the channels are split.
-        algorithm: "direct" expands the kernel and convolves; "auto" chooses (today: direct).
+        algorithm: "direct" expands the kernel and convolves; "stencils" applies the few stencils
+            that span all kernels, and one matrix product; "auto" chooses, by the backend.
         precision: of the convolution; the kernel is always expanded at full precision.
 
     Returns:
@@ -108,7 +112,8 @@ def group_conv(
         kernel_dilation: the distance of two taps in pixels.
         feature_group_count: the number of groups into which the channels (never the group axis)
             are split.
-        algorithm: "direct" expands the kernel and convolves; "auto" chooses (today: direct).
+        algorithm: "direct" expands the kernel and convolves; "stencils" applies the few stencils
+            that span all kernels, and one matrix product; "auto" chooses, by the backend.
         precision: of the convolution; the kernel is always expanded at full precision.
 
     Returns:
@@ -278,17 +283,60 @@ def _convolve(
 ) -> jax.Array:
     """Convolve an image (weights with three axes) or a field (with four): what all layers share."""
     _check.choice("algorithm", algorithm, ALGORITHMS)
+    order, field = basis.group.order, weights.ndim == 4
+    if algorithm != "direct":
+        obstacle = _obstacle(basis, geometry, feature_group_count)
+        if algorithm == "stencils" and obstacle:
+            raise ValueError(
+                f"algorithm (='stencils') does not serve {obstacle}; pass algorithm='auto' or "
+                "'direct'."
+            )
+        if algorithm == "stencils" or (not obstacle and _stencils_pay(x)):
+            return _stencils(caller, x, weights, basis, geometry, precision)
     kernel = kernels.expand(weights, basis, x.dtype)
     return convolve(
-        caller,
-        x,
-        kernel,
-        geometry,
-        feature_group_count,
-        precision,
-        order=basis.group.order,
-        field=weights.ndim == 4,
+        caller, x, kernel, geometry, feature_group_count, precision, order=order, field=field
     )
+
+
+def _obstacle(basis: FilterBasis, geometry: Geometry, feature_group_count: int) -> str:
+    """Return why stencils cannot serve a convolution, in words, or nothing."""
+    ndim = basis.group.ndim
+    if max(_check.per_axis("strides", geometry.strides, ndim)) > 1:
+        return f"strides (={geometry.strides!r}) above 1"
+    if max(_check.per_axis("strides", geometry.enlargement, ndim)) > 1:
+        return f"strides (={geometry.enlargement!r}) above 1"
+    if _check.integer("feature_group_count", feature_group_count, 1) > 1:
+        return f"feature_group_count (={feature_group_count}) above 1"
+    taps = np.count_nonzero(span(basis)[0])
+    return f"a basis whose stencils have {taps} taps, above {MAX_TAPS}" if taps > MAX_TAPS else ""
+
+
+def _stencils_pay(x: jax.Array) -> bool:
+    # XLA's convolutions on a CPU, and their gradients above all, are far slower than its matrix
+    # products; elsewhere they are tuned, and numbers of 16 bits are made for them.
+    return jax.default_backend() == "cpu" and x.dtype.itemsize >= 4
+
+
+def _stencils(
+    caller: str,
+    x: jax.Array,
+    weights: jax.Array,
+    basis: FilterBasis,
+    geometry: Geometry,
+    precision: lax.PrecisionLike,
+) -> jax.Array:
+    """Convolve by the stencils that span the basis; see `stencil_conv`."""
+    order, field = basis.group.order, weights.ndim == 4
+    ndim, outputs = basis.group.ndim, weights.shape[-1]
+    x, pads = _placed(caller, x, (basis.size,) * ndim, weights.shape[-2], geometry, 1, order, field)
+    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
+    y = stencil_conv.convolve(
+        x.reshape(-1, *x.shape[-1 - ndim :]),
+        kernels.expand_spanned(weights, basis, x.dtype),
+        stencil_conv.place(basis, dilation, pads, precision),
+    )
+    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, outputs)
 
 
 def convolve(
@@ -319,32 +367,21 @@ def convolve(
     """
     ndim, inputs = kernel.ndim - 2, order if field else 1
     groups = _check.integer("feature_group_count", feature_group_count, 1)
-    _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
     outputs = kernel.shape[-1] // order
-    _check_channels(x, kernel.shape[-2] // inputs, outputs, groups)
-    strides = _check.per_axis("strides", geometry.strides, ndim)
-    enlargement = _check.per_axis("strides", geometry.enlargement, ndim)
-    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
-
-    if field:
-        # Feature groups are blocks of the flat channels, so they come before the group axis.
-        x = _swap_blocks(x.reshape(*x.shape[:-2], order * x.shape[-1]), order, groups)
-    sizes = [(n - 1) * e + 1 for n, e in zip(x.shape[-ndim - 1 : -1], enlargement, strict=True)]
-    extents = [(k - 1) * d + 1 for k, d in zip(kernel.shape[:ndim], dilation, strict=True)]
-    pads = windows.place(caller, sizes, extents, strides, geometry.padding)
-    if pads.mode != "constant":
-        around = [(0, 0)] * (x.ndim - 1 - ndim) + [*pads.pairs, (0, 0)]
-        x = jnp.pad(x, around, mode=pads.mode)
-        pads = windows.Pads("constant", ((0, 0),) * ndim)
-
+    channels = kernel.shape[-2] // inputs
+    x, pads = _placed(caller, x, kernel.shape[:ndim], channels, geometry, groups, order, field)
+    if outputs % groups:
+        raise ValueError(
+            f"feature_group_count (={groups}) must divide C_out (={outputs}); pass a divisor."
+        )
     space = "DHW"[-ndim:]
     y = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[-1 - ndim :]),
         _swap_blocks(kernel, order, groups),
-        strides,
-        pads.pairs,
-        lhs_dilation=enlargement,
-        rhs_dilation=dilation,
+        _check.per_axis("strides", geometry.strides, ndim),
+        pads,
+        lhs_dilation=_check.per_axis("strides", geometry.enlargement, ndim),
+        rhs_dilation=_check.per_axis("kernel_dilation", geometry.dilation, ndim),
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         feature_group_count=groups,
         precision=precision,
@@ -353,18 +390,42 @@ def convolve(
     return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, outputs)
 
 
+def _placed(
+    caller: str,
+    x: jax.Array,
+    taps: Sequence[int],
+    channels: int,
+    geometry: Geometry,
+    groups: int,
+    order: int,
+    field: bool,
+) -> tuple[jax.Array, tuple[tuple[int, int], ...]]:
+    """Return `x` with its group and channel axes in one, and the zeros to add around it.
+
+    Borders that are not zeros are added here. Feature groups come before the group axis.
+    """
+    ndim = len(taps)
+    _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
+    what = "the weights' C_in" if groups == 1 else "the weights' C_in times feature_group_count"
+    _check.axis("x", x, -1, channels * groups, what)
+    strides = _check.per_axis("strides", geometry.strides, ndim)
+    enlargement = _check.per_axis("strides", geometry.enlargement, ndim)
+    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
+    if field:
+        # Feature groups are blocks of the flat channels, so they come before the group axis.
+        x = _swap_blocks(x.reshape(*x.shape[:-2], order * x.shape[-1]), order, groups)
+    sizes = [(n - 1) * e + 1 for n, e in zip(x.shape[-ndim - 1 : -1], enlargement, strict=True)]
+    extents = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
+    pads = windows.place(caller, sizes, extents, strides, geometry.padding)
+    if pads.mode == "constant":
+        return x, pads.pairs
+    around = [(0, 0)] * (x.ndim - 1 - ndim) + [*pads.pairs, (0, 0)]
+    return jnp.pad(x, around, mode=pads.mode), ((0, 0),) * ndim
+
+
 def _swap_blocks(x: jax.Array, outer: int, inner: int) -> jax.Array:
     """Reorder flat channels from (outer, inner, C) to (inner, outer, C)."""
     if outer == 1 or inner == 1:
         return x
     blocks = x.reshape(*x.shape[:-1], outer, inner, x.shape[-1] // (outer * inner))
     return jnp.swapaxes(blocks, -2, -3).reshape(x.shape)
-
-
-def _check_channels(x: jax.Array, inputs: int, outputs: int, groups: int) -> None:
-    what = "the weights' C_in" if groups == 1 else "the weights' C_in times feature_group_count"
-    _check.axis("x", x, -1, inputs * groups, what)
-    if outputs % groups:
-        raise ValueError(
-            f"feature_group_count (={groups}) must divide C_out (={outputs}); pass a divisor."
-        )

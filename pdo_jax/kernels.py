@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.basis import FilterBasis
+from pdo_jax.span import span
 
 
 def lift_kernel(
@@ -105,32 +106,58 @@ def expand(weights: jax.Array, basis: FilterBasis, dtype: Any) -> jax.Array:
     Returns:
         The kernel of `lift_kernel` or `group_kernel`.
     """
+    space = (basis.size,) * basis.group.ndim
+    kernel = _bind(weights, basis, spanned=False)
+    return kernel.reshape(*space, *kernel.shape[1:]).astype(dtype)
+
+
+def expand_spanned(weights: jax.Array, basis: FilterBasis, dtype: Any) -> jax.Array:
+    """Expand checked free weights of either kind in the stencils that span the basis.
+
+        kernel[k] = sum_r stencils[r, k] result[r]
+
+    Args:
+        weights: `(M, C_in, C_out)` or `(M, |G|, C_in, C_out)`.
+        basis: the `FilterBasis`.
+        dtype: the dtype of the convolution.
+
+    Returns:
+        `(R, C_in, |G| C_out)` or `(R, |G| C_in, |G| C_out)`; see `span` for the R stencils.
+    """
+    return _bind(weights, basis, spanned=True).astype(dtype)
+
+
+def _bind(weights: jax.Array, basis: FilterBasis, *, spanned: bool) -> jax.Array:
+    """Return the kernel by taps or stencils: `(taps, inputs C_in, |G| C_out)`."""
     lifting = weights.ndim == 3
     copies = weights[:, None] if lifting else weights
     precise = copies.astype(np.promote_types(weights.dtype, np.float32))
-    kernel = _expand_p.bind(precise, basis=basis, lifting=lifting)
-    space = (basis.size,) * basis.group.ndim
-    _, inputs, channels_in, order, channels_out = kernel.shape
-    return kernel.reshape(*space, inputs * channels_in, order * channels_out).astype(dtype)
+    kernel = _expand_p.bind(precise, basis=basis, lifting=lifting, spanned=spanned)
+    taps, inputs, channels_in, order, channels_out = kernel.shape
+    return kernel.reshape(taps, inputs * channels_in, order * channels_out)
 
 
 # The linear map as a primitive of JAX, whose transpose is the primitive after it, and so on. (A
 # custom_vjp would forbid forward-mode derivatives; a linear_call forbids vmap.)
 
 
-def _tables(basis: FilterBasis, lifting: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the basis as `(taps, |G|, M)`, and `[g, h] -> g^-1 h` (or `[g, 0] -> 0`)."""
+def _tables(basis: FilterBasis, lifting: bool, spanned: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the basis as `(taps, |G|, M)`, and `[g, h] -> g^-1 h` (or `[g, 0] -> 0`).
+
+    With `spanned` the stencils that span the basis take the place of the taps.
+    """
     group = basis.group
-    values = np.moveaxis(basis.values.reshape(group.order, basis.num_operators, -1), 2, 0)
+    values = span(basis)[1] if spanned else basis.values
+    values = np.moveaxis(values.reshape(group.order, basis.num_operators, -1), 2, 0)
     lift = np.zeros((group.order, 1), np.int64)
     return values, lift if lifting else group.product[group.inverse]
 
 
 def _expand(
-    weights: Float[jax.Array, "m t i o"], *, basis: FilterBasis, lifting: bool
+    weights: Float[jax.Array, "m t i o"], *, basis: FilterBasis, lifting: bool, spanned: bool
 ) -> Float[jax.Array, "taps h i g o"]:
     """Map free weights to a kernel."""
-    values, copy = _tables(basis, lifting)
+    values, copy = _tables(basis, lifting, spanned)
     elements = np.arange(len(copy))
     flat = weights.reshape(len(weights), -1)
 
@@ -143,16 +170,17 @@ def _expand(
 
     # A loop over the rows of taps: XLA cannot fuse it into its consumers, which would shuffle the
     # blocks anew for each of them, and a row stays in the cache.
-    rows = values.reshape(basis.size, -1, *values.shape[1:])
+    steps = len(values) if spanned else basis.size
+    rows = values.reshape(steps, -1, *values.shape[1:])
     kernel = lax.map(row, jnp.asarray(rows, weights.dtype))
     return kernel.reshape(-1, *kernel.shape[2:])
 
 
 def _contract(
-    cotangent: Float[jax.Array, "taps h i g o"], *, basis: FilterBasis, lifting: bool
+    cotangent: Float[jax.Array, "taps h i g o"], *, basis: FilterBasis, lifting: bool, spanned: bool
 ) -> Float[jax.Array, "m t i o"]:
     """Map what has the shape of a kernel to what has the shape of free weights: the transpose."""
-    values, copy = _tables(basis, lifting)
+    values, copy = _tables(basis, lifting, spanned)
     input_of = np.argsort(copy, axis=1)  # [g, t] -> h
     # Taps at which every kernel is zero (the corners of p8's 5x5) give nothing. Taking the others
     # by index, even if that is all of them, makes one gather of each block: twice as fast on CPU.
@@ -168,7 +196,7 @@ def _contract(
 
 def _linear_primitive(name: str, function: Callable[..., jax.Array]) -> Primitive:
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(function, static_argnames=("basis", "lifting")))
+    primitive.def_impl(jax.jit(function, static_argnames=("basis", "lifting", "spanned")))
     primitive.def_abstract_eval(
         lambda x, **options: jax.typeof(jax.eval_shape(partial(function, **options), x))
     )

@@ -349,13 +349,13 @@ CALLS = {
 }
 
 
-def precisions(call, precision, dtype):
+def precisions(call, precision, dtype, algorithm="direct"):
     """Precisions of the matrix products and of the convolutions in a gradient's program."""
     basis = pdo.filter_basis("p4")
     x, w = jnp.zeros((4, 4, 4, 2), dtype), jnp.zeros((9, 4, 2, 2), dtype)
 
     def loss(x, w):
-        return jnp.sum(jnp.sin(call(x, w, basis, precision=precision)))
+        return jnp.sum(jnp.sin(call(x, w, basis, precision=precision, algorithm=algorithm)))
 
     text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(x, w).as_text()
     dots = re.findall(r"stablehlo\.dot_general.*?precision = \[(.*?)\]", text)
@@ -379,6 +379,14 @@ def test_the_configured_default_precision_does_not_reach_the_expansion():
         dots, convs = precisions(CALLS["group"], None, "float32")
     assert set(dots) == {"HIGHEST, HIGHEST"}
     assert convs == [{"DEFAULT"}] * 3
+
+
+@pytest.mark.parametrize("precision", [None, "default", "high"])
+def test_precision_reaches_the_product_alone(precision):
+    dots, convs = precisions(CALLS["group"], precision, "float32", algorithm="stencils")
+    word = (precision or "default").upper()
+    assert sorted(dots) == sorted(["HIGHEST, HIGHEST"] * 2 + [f"{word}, {word}"] * 3)
+    assert not convs
 
 
 # ---------------------------------------------------------------- transformations
