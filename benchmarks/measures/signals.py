@@ -22,10 +22,12 @@ from sklearn.datasets import load_digits, load_sample_images
 
 import pdo_jax as pdo
 from experiments import digits
+from experiments.datasets import idx
 
 Signal = Callable[[np.ndarray], np.ndarray]
 BLUR = 0.5  # pixels: the standard deviation of a camera's blur, before it samples
 SOURCE_PIXELS = 2  # of a photograph, from one of its samples to the next
+MNIST_FILES = ("mnist.npz", "train-images-idx3-ubyte.gz")
 DISC = 8.0  # pixels: about the centre of a digit, where the strokes are
 
 
@@ -121,10 +123,13 @@ def photographs(count: int, margin: float, seed: int = 0) -> list[Picture]:
 
 
 def mnist_path(data: Path | None) -> Path | None:
-    """Return where mnist.npz is: in a folder, or in that of PDO_JAX_DATA; None without one."""
+    """Return where MNIST's training images are: mnist.npz, or the file that MNIST publishes.
+
+    In a folder, or in that of PDO_JAX_DATA; None without one.
+    """
     folder = data or os.environ.get("PDO_JAX_DATA")
-    path = Path(folder) / "mnist.npz" if folder else None
-    return path if path and path.exists() else None
+    paths = [Path(folder) / name for name in MNIST_FILES] if folder else []
+    return next((path for path in paths if path.exists()), None)
 
 
 def scans(number: int, per_digit: int, margin: float, data: Path | None) -> list[Picture]:
@@ -137,12 +142,14 @@ def scans(number: int, per_digit: int, margin: float, data: Path | None) -> list
         number: of digits.
         per_digit: the number of points in each, uniformly random in the disc about its centre.
         margin: the empty pixels added on every side.
-        data: the folder of mnist.npz, or None.
+        data: the folder of MNIST, or None.
     """
     path = mnist_path(data)
     if path is None:
         eights = load_digits(return_X_y=True)[0][:number].reshape(-1, 8, 8)
         images = digits.enlarge(eights)[..., 0].astype(np.float64)
+    elif path.suffix == ".gz":
+        images = idx.array(path, 3)[:number].astype(np.float64)
     else:
         with np.load(path) as archive:
             images = archive["train_images"][:number].astype(np.float64)

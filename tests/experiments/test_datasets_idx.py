@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks.measures import signals
 from experiments.datasets import idx
 from tests.experiments import published
 
@@ -92,3 +93,14 @@ def test_not_gzip(folder, damage):
     message = f"{re.escape(str(path))} must hold a whole gzip file, but holds something else"
     with pytest.raises(ValueError, match=message):
         idx.digits(*paths(folder))
+
+
+def test_the_benchmarks_read_the_same_digits(folder, tmp_path_factory):
+    """From the published file, or from an archive of arrays."""
+    (images, _), _ = published.write_mnist(folder, 5, 3)
+    other = tmp_path_factory.mktemp("arrays")
+    np.savez(other / "mnist.npz", train_images=images)
+    place = np.zeros((1, 2))
+    found = [[s.image(place) for s in signals.scans(4, 1, 2.0, data)] for data in (folder, other)]
+    np.testing.assert_array_equal(*found)
+    assert np.ptp(found[0]) > 0.1
