@@ -45,30 +45,39 @@ _PUBLISHED = Recipe(
 
 _OURS = Recipe(
     epochs=40,
-    batch_size=128,
-    learning_rate=4e-3,
+    batch_size=64,
+    learning_rate=6e-3,
     schedule="one-cycle",
     warmup=0.3,
     weight_decay=1e-2,
-    ema=0.998,
+    ema=0.999,
     checkpoint_every=1,
 )
 
+_EVERY_ANGLE = Augmentation(rotation=180.0, shift=1.0)
+
 RECIPES: dict[str, Config] = {
-    # The network of 26,747 parameters in an hour, without changing the digits.
+    # The network of 26,747 parameters in an hour on two cores; it sees every digit at all angles.
     #   command   python -m experiments.mnist_rot --recipe ours
     #   time      not measured yet
     #   result    not measured yet
-    "ours": Config(recipe="ours", training=_OURS, network="mnist_rot"),
-    # An invariant network of as many parameters, which sees every digit at all angles.
+    "ours": Config(
+        recipe="ours",
+        training=_OURS,
+        augmentation=_EVERY_ANGLE,
+        network="mnist_rot",
+        network_options={"dropout_rate": 0.05},
+    ),
+    # An invariant network of as many parameters, likewise.
     #   command   python -m experiments.mnist_rot --recipe invariant
     #   time      not measured yet
     #   result    not measured yet
     "invariant": Config(
         recipe="invariant",
         training=_OURS,
-        augmentation=Augmentation(rotation=180.0),
+        augmentation=_EVERY_ANGLE,
         network="mnist_rot_invariant",
+        network_options={"dropout_rate": 0.05},
     ),
     # PDO-eConv as published: 1.87 % with 26k parameters (the best test epoch).
     #   command   python -m experiments.mnist_rot --recipe published
