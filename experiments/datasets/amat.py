@@ -22,6 +22,7 @@ from experiments.datasets.files import malformed
 SIDE = 28
 CLASSES = 10
 ROWS = 1000  # read at once
+SWING = 1.0  # how far from 0.5 a pixel may be: an interpolation may swing beyond 0 and 1
 AGAIN = "get the archive again"
 
 
@@ -36,8 +37,8 @@ def member(archive: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
         Images `(N, 28, 28, 1)` float32, as they are in the file, and labels `(N,)` uint8.
 
     Raises:
-        ValueError: if the archive is not a whole zip file, has no such member, or a row is not 785
-            numbers of which the last is a label from 0 to 9.
+        ValueError: if the archive is not a whole zip file, has no such member, or a row is not 784
+            pixels from 0 to 1 and a label from 0 to 9.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -68,6 +69,10 @@ def rows(text: IO[bytes], name: str) -> tuple[np.ndarray, np.ndarray]:
         if wrong.any():
             place = f"{classes[wrong][0]:g} in row {count + int(np.argmax(wrong)) + 1}"
             raise malformed(name, "labels from 0 to 9", place, AGAIN)
+        outside = ~(np.abs(table[:, :-1] - 0.5) <= SWING).all(axis=1)
+        if outside.any():
+            place = f"others in row {count + int(np.argmax(outside)) + 1}"
+            raise malformed(name, "pixels from 0 to 1", place, AGAIN)
         images.append(table[:, :-1].reshape(-1, SIDE, SIDE, 1))
         labels.append(classes.astype(np.uint8))
         count += len(table)

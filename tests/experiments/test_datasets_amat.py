@@ -43,6 +43,7 @@ LINES = TEXT.splitlines(keepends=True)
         (TEXT + b"\n", "785 finite numbers, but holds 0 in row 8"),
         (b"x" + TEXT, "785 finite numbers, but holds something else .*could not convert"),
         (b"nan " + TEXT.split(b" ", 1)[1], "but holds one that is not finite in row 1"),
+        (published.amat(255 * IMAGES, LABELS), "pixels from 0 to 1, but holds others in row 1"),
         (published.amat(IMAGES, LABELS + 10), "labels from 0 to 9, but holds .* in row 1"),
         (published.amat(IMAGES, LABELS + 0.5), "labels from 0 to 9, but holds .*5 in row 1"),
     ],
