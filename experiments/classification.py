@@ -24,7 +24,17 @@ from flax import nnx
 from scipy import stats
 
 import pdo_jax as pdo
-from experiments import classification_plots, datasets, networks, runs, specs, tables, trainer, zoo
+from experiments import (
+    classification_plots,
+    datasets,
+    devices,
+    networks,
+    runs,
+    specs,
+    tables,
+    trainer,
+    zoo,
+)
 from experiments.augment import Augmentation
 from experiments.datasets import Dataset, Normalisation, Part
 from experiments.recipes import Recipe
@@ -70,6 +80,8 @@ class Config(abc.ABC):
     """How the work is done."""
     elements: str = "p8"
     """The group for whose elements the change of the logits is measured."""
+    hosts: devices.Hosts = devices.Hosts()
+    """Several processes, on one machine or on many, that train together."""
     resume: Path | None = None
     """Go on with the run in this folder, with the options that it was started with."""
     out: Path | None = None
@@ -164,11 +176,12 @@ def run(config: Config) -> Result:
     """
     start = time.perf_counter()
     folder = _open(config)
-    dataset = config.load()
+    dataset = devices.main_first(config.load)
     train, tests = parts(config, dataset)
     runs.save_config(folder, dataclasses.replace(config, resume=None))
     described = describe(config, dataset.classes, train.images)
-    specs.write(folder, described)
+    if devices.is_main():
+        specs.write(folder, described)
     probes = Probes.of(tests.images[:PROBES], config.elements)
     reports: dict[str, list[dict[str, Any]]] = {}
     curves: dict[str, list[trainer.Curve]] = {}
@@ -178,11 +191,7 @@ def run(config: Config) -> Result:
             report(t.model, tests, spec.normalisation, probes) | t.seconds for t in trained
         ]
         curves[label] = [t.curve for t in trained]
-    classification_plots.training(folder / "training.png", curves)
     metrics = _metrics(reports)
-    print(table(reports, config.measured_on))
-    if "difference" in metrics:
-        print(_in_words(metrics["difference"]))
     result = Result.of(
         config.experiment,
         config=config,
@@ -191,6 +200,12 @@ def run(config: Config) -> Result:
         metrics=metrics | {"data": _about(dataset, config)},
         seconds={"in all": time.perf_counter() - start},
     )
+    if not devices.is_main():
+        return result
+    classification_plots.training(folder / "training.png", curves)
+    print(table(reports, config.measured_on))
+    if "difference" in metrics:
+        print(_in_words(metrics["difference"]))
     write_json(folder / runs.RESULT, result)
     print(f"Picture, checkpoints and {runs.RESULT} are in {folder}.")
     return result
@@ -273,16 +288,7 @@ def _open(config: Config) -> Path:
     """Return the folder of the run: a new one, or that of the run to go on with."""
     if config.resume is None:
         return runs.open_run(config.out, Path("runs") / config.experiment, config.overwrite)
-    stored = specs.read(type(config), config.resume / runs.CONFIG)
-    given = dataclasses.replace(config, resume=None)
-    for field in dataclasses.fields(config):
-        was, now = getattr(stored, field.name), getattr(given, field.name)
-        if was != now:
-            raise ValueError(
-                f"{field.name} (={now}) must stay what it was when {config.resume} was started, "
-                f"{was}; leave the option out, or start a new run."
-            )
-    return config.resume
+    return runs.resume_run(config.resume, config)
 
 
 def _train(

@@ -125,6 +125,18 @@ def from_main(make: Callable[[], T]) -> T:
     return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))))
 
 
+def main_first(make: Callable[[], T]) -> T:
+    """Return what `make` returns; process 0 calls it before the others: it may write files."""
+    if not jax.distributed.is_initialized():
+        return make()
+    if not is_main():
+        multihost_utils.sync_global_devices("process 0 has made it")
+        return make()
+    made = make()
+    multihost_utils.sync_global_devices("process 0 has made it")
+    return made
+
+
 def mesh() -> Mesh:
     """Return all devices of all processes in a row."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from experiments import devices, interrupts
 from experiments.results import command_line, plain, write_json
 
 RESULT = "result.json"
@@ -41,11 +42,15 @@ def open_run(out: Path | None, default: Path, overwrite: bool = False) -> Path:
         FileExistsError: if `out` holds something already.
         OSError: if no file can be written there.
     """
-    if out is not None and _in_use(out):
-        _clear(out, overwrite)
-    folder = _unused(default) if out is None else out
-    _probe(folder)
-    return folder
+
+    def make() -> str:
+        if out is not None and _in_use(out):
+            _clear(out, overwrite)
+        folder = _unused(default) if out is None else out
+        _probe(folder)
+        return str(folder)
+
+    return Path(devices.from_main(make))
 
 
 def resume_run(folder: Path, config: object) -> Path:
@@ -63,12 +68,8 @@ def resume_run(folder: Path, config: object) -> Path:
     """
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(
-            f"resume (={folder}) is not a run: it has no {CONFIG}; pass the folder that the run "
-            "named when it started, or leave --resume out to start one."
-        )
-    if (folder / RESULT).is_file():
-        raise FileExistsError(
-            f"resume (={folder}) is a finished run: it has its {RESULT}; nothing is left to do."
+            f"resume (={folder}) is not the folder of a run: it has no {CONFIG}; pass the one "
+            "that the run named, or leave --resume out to start one."
         )
     was = _flat(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     now = _flat(plain(config))
@@ -82,13 +83,18 @@ def resume_run(folder: Path, config: object) -> Path:
             f"resume (={folder}) goes on with the options that the run was started with, but "
             f"{'; '.join(different)}: leave them as they were, or start another run with --out."
         )
-    _probe(folder)
+    if (folder / RESULT).is_file():
+        raise FileExistsError(
+            f"resume (={folder}) is a finished run: it has its {RESULT}; nothing is left to do."
+        )
+    devices.from_main(lambda: _probe(folder))
     return folder
 
 
 def save_config(folder: Path, config: object) -> None:
     """Write the options of a run, which also marks its folder as one."""
-    write_json(folder / CONFIG, config)
+    if devices.is_main():
+        write_json(folder / CONFIG, config)
 
 
 def command(
@@ -100,12 +106,18 @@ def command(
     """Run an experiment from the command line: every field of `config` is an option.
 
     Options that are not given are those that `default` returns, or else those of the class. Errors
-    of the user (a wrong option, a folder in use) end the program with one line.
+    of the user (a wrong option, a folder in use) end the program with one line, Ctrl-C ends it with
+    the exit code that shells expect. Where several processes train together they find each other
+    first: by the option `hosts`, if there is one, or by the environment (see `devices.Hosts`).
     """
     try:
         start = default()
         given: dict[str, Any] = {} if start is None else {"default": start}
-        main(tyro.cli(config, description=about, prog=command_line(arguments=False), **given))
+        options = tyro.cli(config, description=about, prog=command_line(arguments=False), **given)
+        with devices.joined(getattr(options, "hosts", devices.Hosts())):
+            main(options)
+    except KeyboardInterrupt:
+        raise SystemExit(interrupts.EXIT_CODE) from None
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -116,7 +128,7 @@ def _probe(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".probe"
         probe.touch()
-        probe.unlink(missing_ok=True)  # another process may be faster
+        probe.unlink()
     except OSError as error:
         raise type(error)(
             f"out (={folder}) cannot be written: {error.strerror}; pass --out with a folder of "
