@@ -99,16 +99,3 @@ def randomly_rotated(digits: Digits, copies: int = 1, seed: int = ANGLE_SEED) ->
     index = np.tile(np.arange(len(digits.labels)), copies)
     degrees = np.random.default_rng(seed).uniform(0, 360, len(index))
     return Digits(rotate(digits.images[index], degrees), digits.labels[index])
-
-
-def shifted(images: np.ndarray, rng: np.random.Generator, pixels: float) -> np.ndarray:
-    """Return images, each moved along both axes by up to so many pixels (and parts of them).
-
-    A network that has seen a digit at many places between the pixels depends less on the grid, the
-    one thing that tells a rotated digit from an upright one.
-    """
-    steps = rng.uniform(-pixels, pixels, (len(images), 2))
-    moved = [
-        ndimage.shift(image, (*step, 0), order=3) for image, step in zip(images, steps, strict=True)
-    ]
-    return np.stack(moved).astype(images.dtype)

@@ -19,6 +19,7 @@ from flax import nnx
 
 import pdo_jax as pdo
 from experiments import angles, digits, networks, plots, recipes, runs, tables, trainer
+from experiments.augment import Augmentation
 from experiments.results import Result, write_json
 from pdo_jax.fields import inscribed_disc
 
@@ -50,7 +51,7 @@ class Config:
     size: int | None = 5
     """Taps along an axis; None for the smallest number that holds the filters."""
     shift: float = 1.5
-    """In every epoch training digits move by up to so many pixels; they stay upright."""
+    """At every step training digits move by up to so many pixels; they stay upright."""
     limit: int | None = None
     """Use no more than so many digits for training and for testing, for a quick look."""
     out: Path | None = None
@@ -60,7 +61,9 @@ class Config:
     """Replace an earlier run in `out`."""
 
     def __post_init__(self):
-        pdo.filter_basis(self.group, **self.basis)  # raises for options that do not exist
+        # Both raise for options that do not exist.
+        pdo.filter_basis(self.group, **self.basis)
+        Augmentation(shift=self.shift)
         if not self.seeds:
             raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
         if len(self.features) != 4 or min(self.features) < 1:
@@ -68,8 +71,6 @@ class Config:
                 f"features (={self.features}) must be four numbers of at least 1, one a "
                 "convolution; pass e.g. --features 6 8 16 32."
             )
-        if self.shift < 0:
-            raise ValueError(f"shift (={self.shift}) must not be negative; pass 0 for none.")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit (={self.limit}) must be at least 1, or None for all digits.")
 
@@ -140,7 +141,9 @@ def _train(
         config.recipe,
         seed=seed,
         label=label,
-        augment=lambda images, rng: digits.shifted(images, rng, config.shift),
+        # What has seen a digit at many places between the pixels depends less on the grid, the one
+        # thing that tells a rotated digit from an upright one.
+        augment=Augmentation(shift=config.shift),
         evaluate=lambda model: {"rotated": trainer.accuracy(model, *some)},
         folder=folder / runs.CHECKPOINTS / label.replace(", ", "-").replace(" ", "_"),
     )

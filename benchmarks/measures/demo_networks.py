@@ -7,27 +7,23 @@ training digits is held out in their place.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 import pdo_jax as pdo
 from experiments import digits, networks, recipes, rotated_digits, trainer
+from experiments.augment import Augmentation
 from pdo_jax import stencils
 
 FEATURES = (6, 8, 16, 32)  # of p8; other groups get as many parameters
 HELD_OUT = 357  # of the training digits
 SETTLE = 40  # batches until running statistics are those of the data
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "upright": lambda images, rng: digits.shifted(images, rng, rotated_digits.Config().shift),
-    "all rotations": lambda images, rng: digits.rotate(
-        digits.shifted(images, rng, rotated_digits.Config().shift),
-        rng.uniform(0, 360, len(images)),
-    ),
+AUGMENTATIONS = {
+    "upright": Augmentation(shift=rotated_digits.Config().shift),
+    "all rotations": Augmentation(rotation=180.0, shift=rotated_digits.Config().shift),
 }
 
 
