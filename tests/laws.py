@@ -181,7 +181,7 @@ def network(invariant: bool) -> Callable[[str, str], nnx.Module]:
 def residual(group: str, dtype: str) -> nnx.Module:
     """Return an invariant residual network of one block, which halves the image."""
     return ResNet(
-        (1, 2), (0, 1), group=group, num_classes=3, in_features=1, invariant=True,
+        (1, 2), (0, 1), group=group, num_classes=3, in_features=1, invariants=3,
         downsampling="blur", activation="gelu", operators="total", dtype=dtype, rngs=nnx.Rngs(0),
     )  # fmt: skip
 

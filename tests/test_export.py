@@ -32,7 +32,7 @@ MODELS = {
     "resnet44": (residual("p8", orientation=np.pi / 8), (None, 9, 9, 1)),
     "wide_resnet26": (residual("p1m"), (None, 9, 9, 1)),
     "invariant_resnet": (
-        residual("p4", invariant=True, downsampling="blur", activation="gelu", dropout_rate=0.1),
+        residual("p4", invariants=3, downsampling="blur", activation="gelu", dropout_rate=0.1),
         (None, 8, 8, 1),
     ),
     "mnist_cnn": (lambda: pdo.models.mnist_cnn(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),

@@ -74,9 +74,9 @@ def test_parameters_are_those_of_the_paper(make, group, classes, fields, blocks,
 @pytest.mark.parametrize(
     ("name", "budget", "counts"),
     [
-        ("small", 27_000, (25_710, 25_770)),
-        ("medium", 250_000, (227_178, 227_274)),
-        ("large", 2_620_000, (2_481_226, 2_481_418)),
+        ("small", 27_000, (26_522, 26_618)),
+        ("medium", 250_000, (244_074, 244_170)),
+        ("large", 2_620_000, (2_560_826, 2_561_042)),
     ],
 )
 def test_parameters_of_the_invariant_networks(name, budget, counts):
@@ -152,21 +152,21 @@ def test_the_plain_network_is_an_ordinary_resnet():
 
 
 def change(size, **variant):
-    """Return how much a quarter turn of square images changes the logits."""
-    x = images(size, size)
+    """Return how much a quarter turn changes the logits of images, against their spread."""
+    x = images(size, size, dtype="float64")
     turned = jnp.asarray(np.concatenate([x, np.rot90(x, axes=(1, 2))]))
-    model = tiny("p4", (0, 1), **variant)
+    model = tiny("p4", (0, 1), dtype=jnp.float64, **variant)
     logits = np.asarray(nnx.jit(lambda m, x: m(x))(model, turned))
-    return laws.distance(logits[2:], logits[:2])
+    return np.max(np.abs(logits[2:] - logits[:2])) / np.max(np.abs(logits[1] - logits[0]))
 
 
 def test_quarter_turns_change_the_logits_unless_the_network_is_invariant():
     """With a blur they never do, which is a law; with strides sizes must fit."""
     assert change(5) > 1e-3  # as published: the classifier sees the direction
-    assert change(5, invariant=True) < 1e-5
+    assert change(5, invariants=3) < 1e-9
     windows._warn_once.cache_clear()
     with pytest.warns(pdo.EquivarianceWarning, match="sizes that keep them exact"):
-        assert change(6, invariant=True) > 1e-3
+        assert change(6, invariants=3) > 1e-3
 
 
 # ---------------------------------------------------------------------------------------- training
@@ -174,7 +174,7 @@ def test_quarter_turns_change_the_logits_unless_the_network_is_invariant():
 
 @pytest.mark.slow
 def test_one_step_of_training_in_half_precision():
-    variant = dict(invariant=True, downsampling="blur", activation="gelu", dropout_rate=0.2)
+    variant = dict(invariants=3, downsampling="blur", activation="gelu", dropout_rate=0.2)
     model = tiny("p1m", (0, 1), dtype=jnp.bfloat16, **variant)
     x, labels = jnp.asarray(images(5, 5)), jnp.asarray([0, 2])
 

@@ -17,11 +17,11 @@ from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.models.resnet import ResNet
 
-# Fields and blocks of every stage, and the share that is dropped in training.
+# Fields and blocks of every stage, how many invariants are left, and the taps of a filter.
 SIZES: dict[str, dict[str, Any]] = {
-    "small": dict(features=(5, 10, 13), blocks=(1, 1, 1), dropout_rate=0.1),
-    "medium": dict(features=(8, 16, 32), blocks=(1, 2, 2), dropout_rate=0.1),
-    "large": dict(features=(16, 32, 64), blocks=(5, 5, 5), dropout_rate=0.1),
+    "small": dict(features=(8, 9, 13), blocks=(0, 1, 1), invariants=32, size=5),
+    "medium": dict(features=(8, 16, 32), blocks=(1, 2, 2), invariants=64, size=3),
+    "large": dict(features=(18, 36, 72), blocks=(4, 4, 4), invariants=128, size=3),
 }
 
 
@@ -31,16 +31,35 @@ def invariant_resnet(
     group: Group | str = "p8",
     num_classes: int = 10,
     in_features: int = 1,
+    dropout_rate: float = 0.1,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
     """Return the network that we recommend for a budget of parameters.
 
+    | size   | parameters (p8, ten classes, one channel) | multiply-adds for an image              |
+    |--------|-------------------------------------------|-----------------------------------------|
+    | small  | 26,522                                    | 20 million (28x28, by stencils)         |
+    | medium | 244,074                                   | 345 million (32x32)                     |
+    | large  | 2,560,826                                 | 4.4 billion (32x32)                     |
+
+    The logits do not change at all under the elements of the group that the grid knows (quarter
+    turns for p8, mirrors as well for p8m), at every size of image, and little under others.
+
+    - Residual blocks; a blur before every downsampling (`pdo_jax.nn.blur_pool`).
+    - GELU in place of ReLU, operators of total degree 2, six weights for a pair of channels in
+      place of nine, and stencils of the scheme "optimal": all of these lower the error between
+      the quarter turns.
+    - Means over the group and over the pixels, of more fields than the last block has.
+
     Args:
-        size: "small", "medium" or "large".
-        group: the `Group` or its name.
+        size: "small" for digits (one block on a half and one on a quarter of the pixels along an
+            axis, so that it is quick on a CPU), "medium" or "large".
+        group: the `Group` of the plane or its name. The number of parameters is in proportion to
+            its order, but for head and norms.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
+        dropout_rate: in every block, and before the classifier.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -49,17 +68,23 @@ def invariant_resnet(
 
     Raises:
         TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> model = invariant_resnet("small", rngs=nnx.Rngs(0))
+        >>> model(jnp.zeros((2, 28, 28, 1))).shape
+        (2, 10)
     """
     return ResNet(
         **SIZES[_check.choice("size", size, tuple(SIZES))],
         group=group,
         num_classes=num_classes,
         in_features=in_features,
-        invariant=True,
         downsampling="blur",
         activation="gelu",
-        operators="total",
+        dropout_rate=dropout_rate,
         orientation=math.pi / 8,
+        operators="total",
+        scheme="optimal",
         dtype=dtype,
         rngs=rngs,
     )

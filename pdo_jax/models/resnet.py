@@ -86,6 +86,45 @@ class Block(nnx.Module):
         return x + self.conv2(y)
 
 
+class Invariants(nnx.Module):
+    """What a rotation does not change: means over the group and over the pixels.
+
+        norm(mean(act(norm(1x1 convolution of x))))
+
+    The last norm is there because the means of different images differ little beside their own.
+
+    Args:
+        in_features: the number of fields of the input.
+        out_features: the number of invariants.
+        group: the `Group`.
+        activation: "relu" or "gelu".
+        dtype: of the computation.
+        rngs: the random keys.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        group: Group,
+        *,
+        activation: str,
+        dtype: DTypeLike | None,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = PointwiseConv(
+            in_features, out_features, group, use_bias=False, dtype=dtype, rngs=rngs
+        )
+        self.norm1 = _norm(out_features, dtype, rngs)
+        self.norm2 = _norm(out_features, dtype, rngs)
+        self.activation = activation
+
+    def __call__(self, x: Float[_check.Array, "n h w g i"]) -> Float[jax.Array, "n o"]:
+        """Map a field to `(N, out_features)` numbers."""
+        x = ACTIVATIONS[self.activation](self.norm1(self.conv(x)))
+        return self.norm2(jnp.mean(x, axis=(1, 2, 3)))
+
+
 class ResNet(nnx.Module):
     """A residual network over a group, its variants as values.
 
@@ -95,8 +134,9 @@ class ResNet(nnx.Module):
         group: the `Group` or its name; None (or "p1") for ordinary 3x3 convolutions.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
-        invariant: whether the classifier sees means over the group (normalised, since they differ
-            little beside their mean), not every group element.
+        invariants: how many means over the group and over the pixels the classifier sees, taken of
+            as many fields by a last 1x1 convolution; None for the means over the pixels alone, for
+            every group element, as published.
         downsampling: "stride" takes every other pixel, which breaks exact quarter turns on even
             sizes; "blur" blurs before (`pdo_jax.nn.blur_pool`), which keeps them at every size.
         activation: "relu" or "gelu".
@@ -111,7 +151,7 @@ class ResNet(nnx.Module):
 
     Example:
         >>> model = ResNet((2, 4), (1, 1), group="p4", num_classes=3, in_features=1,
-        ...     invariant=True, downsampling="blur", rngs=nnx.Rngs(0))
+        ...     invariants=8, downsampling="blur", rngs=nnx.Rngs(0))
         >>> model(jnp.zeros((2, 8, 8, 1))).shape
         (2, 3)
     """
@@ -124,7 +164,7 @@ class ResNet(nnx.Module):
         group: Group | str | None,
         num_classes: int,
         in_features: int,
-        invariant: bool = False,
+        invariants: int | None = None,
         downsampling: str = "stride",
         activation: str = "relu",
         dropout_rate: float = 0.0,
@@ -167,9 +207,13 @@ class ResNet(nnx.Module):
                 self.blocks.append(block)
                 width = new_width
         self.norm = _norm(width, dtype, rngs)
-        self.invariants_norm = _norm(width, dtype, rngs) if invariant else None
+        self.invariants = (
+            None
+            if invariants is None
+            else Invariants(width, invariants, group, activation=activation, **options)
+        )
         self.dropout = _dropout(dropout_rate, rngs)
-        inputs = width if invariant else group.order * width
+        inputs = group.order * width if invariants is None else invariants
         self.head = nnx.Linear(inputs, num_classes, **options)
         self.activation = activation
 
@@ -191,11 +235,11 @@ class ResNet(nnx.Module):
         x = self.stem(_check.floating("x", x, "(N, H, W, in_features)", 4, exact=True))
         for block in self.blocks:
             x = block(x)
-        x = jnp.mean(ACTIVATIONS[self.activation](self.norm(x)), axis=(1, 2))
-        if self.invariants_norm is None:
-            x = x.reshape(-1, self.head.in_features)
+        x = ACTIVATIONS[self.activation](self.norm(x))
+        if self.invariants is None:
+            x = jnp.mean(x, axis=(1, 2)).reshape(-1, self.head.in_features)
         else:
-            x = self.invariants_norm(jnp.mean(x, axis=1))
+            x = self.invariants(x)
         return self.head(x if self.dropout is None else self.dropout(x))
 
 
@@ -204,7 +248,7 @@ def resnet26(
     group: Group | str | None = "p6",
     num_classes: int = 10,
     in_features: int = 3,
-    invariant: bool = False,
+    invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
     dtype: DTypeLike | None = None,
@@ -221,7 +265,8 @@ def resnet26(
         group: the `Group` or its name; None for the plain network.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
-        invariant: whether the classifier sees means over the group; the published one sees all.
+        invariants: the number of means over the group that the classifier sees; None as published,
+            where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
         dtype: of the computation.
@@ -250,7 +295,7 @@ def resnet26(
         group=group,
         num_classes=num_classes,
         in_features=in_features,
-        invariant=invariant,
+        invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
         dtype=dtype,
@@ -263,7 +308,7 @@ def resnet44(
     group: Group | str | None = "p8",
     num_classes: int = 10,
     in_features: int = 3,
-    invariant: bool = False,
+    invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
     dtype: DTypeLike | None = None,
@@ -279,7 +324,8 @@ def resnet44(
         group: the `Group` or its name; None for the plain network.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
-        invariant: whether the classifier sees means over the group; the published one sees all.
+        invariants: the number of means over the group that the classifier sees; None as published,
+            where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
         dtype: of the computation.
@@ -309,7 +355,7 @@ def resnet44(
         group=group,
         num_classes=num_classes,
         in_features=in_features,
-        invariant=invariant,
+        invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
         dtype=dtype,
@@ -322,7 +368,7 @@ def wide_resnet26(
     group: Group | str | None = "p8",
     num_classes: int = 10,
     in_features: int = 3,
-    invariant: bool = False,
+    invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
     dtype: DTypeLike | None = None,
@@ -338,7 +384,8 @@ def wide_resnet26(
         group: the `Group` or its name; None for the plain network.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
-        invariant: whether the classifier sees means over the group; the published one sees all.
+        invariants: the number of means over the group that the classifier sees; None as published,
+            where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
         dtype: of the computation.
@@ -366,7 +413,7 @@ def wide_resnet26(
         group=group,
         num_classes=num_classes,
         in_features=in_features,
-        invariant=invariant,
+        invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
         dtype=dtype,
