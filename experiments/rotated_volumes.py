@@ -49,7 +49,7 @@ class Config:
     features: tuple[int, ...] = (2, 4, 16)
     """Fields after every convolution."""
     train: int = 480
-    """The number of upright training shapes, drawn anew in every epoch."""
+    """The number of upright training shapes in an epoch, each drawn anew."""
     test: int = 400
     """The number of test shapes, each seen upright, at a rotation of the cube and at a random one.
     """
@@ -87,6 +87,7 @@ def main(config: Config) -> Result:
     folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
     runs.save_config(folder, config)
     tests = held_out(config)
+    classes = np.arange(config.train, dtype=np.int32) % len(shapes.CLASSES)
     reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
     curves: dict[str, list[trainer.Curve]] = {INVARIANT: [], PLAIN: []}
     for seed in config.seeds:
@@ -94,11 +95,12 @@ def main(config: Config) -> Result:
             label = f"seed {seed}, {name}"
             trained = trainer.train(
                 model,
-                *shapes.make(config.train, seed),
+                classes,
+                classes,
                 config.recipe,
                 seed=seed,
                 label=label,
-                augment=lambda volumes, rng: shapes.make(len(volumes), rng).volumes,
+                augment=shapes.draw,
                 folder=folder / runs.CHECKPOINTS / label.replace(", ", "-").replace(" ", "_"),
             )
             reports[name].append(measure(trained.model, tests) | trained.seconds)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import ndtr
 
@@ -26,7 +28,7 @@ SHIFT = 1.0  # voxels, the largest along every axis
 SCALE = 0.05  # the largest relative change of the edge
 NOISE = 0.05  # its standard deviation; a voxel deep inside a shape is 1
 
-VALIDATION, TEST = 1, 2  # seeds of two sets; training shapes are drawn anew in every epoch
+VALIDATION, TEST = 1, 2  # seeds of two sets; training shapes are drawn anew at every step
 
 _SQUARE = tuple((x, y, 0) for x in range(3) for y in range(3))
 
@@ -52,9 +54,7 @@ class Shapes(NamedTuple):
     labels: np.ndarray
 
 
-def make(
-    count: int, seed: int | np.random.Generator, *, rotations: np.ndarray | None = None
-) -> Shapes:
+def make(count: int, seed: int, *, rotations: np.ndarray | None = None) -> Shapes:
     """Return shapes of all classes in equal shares, each at a place and of a size of its own.
 
     Places, sizes and noise depend on the seed alone: with other rotations the same shapes are seen,
@@ -62,7 +62,7 @@ def make(
 
     Args:
         count: the number of shapes; the classes take turns.
-        seed: of places, sizes and noise; or a generator.
+        seed: of places, sizes and noise.
         rotations: `(count, 3, 3)` rotation matrices; None for upright shapes.
     """
     rng = np.random.default_rng(seed)
@@ -76,6 +76,46 @@ def make(
     ]
     noisy = np.stack(volumes) + rng.normal(0, NOISE, (count, SIZE, SIZE, SIZE))
     return Shapes(noisy.astype(np.float32)[..., None], labels)
+
+
+def draw(key: jax.Array, classes: jax.Array) -> jax.Array:
+    """Return upright shapes as `make` does, each drawn anew, inside a jitted step of training.
+
+    Args:
+        key: a random key; the shape at an index of the batch depends on the two alone.
+        classes: `(B,)` the class of each, an index in `CLASSES`.
+
+    Returns:
+        `(B, 12, 12, 12, 1)` float32.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(classes)))
+    return jax.vmap(_draw)(keys, classes)
+
+
+def _draw(key: jax.Array, class_: jax.Array) -> jax.Array:
+    place, size, rest = jax.random.split(key, 3)
+    shift = jax.random.uniform(place, (3,), np.float32, -SHIFT, SHIFT)
+    edge = EDGE * jax.random.uniform(size, (), np.float32, 1 - SCALE, 1 + SCALE)
+    steps = jnp.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
+    axes = jnp.stack([steps, -steps, steps])  # x, y (downwards) and z
+    centres, present = (jnp.asarray(table, np.float32)[class_] for table in _tables())
+    inside = (axes - shift[:, None]) / edge - centres[..., None]  # (cube, axis, voxel)
+    ends = jnp.stack([inside + 0.5, inside - 0.5]) * edge / BLUR
+    above, below = jax.scipy.special.ndtr(ends)
+    x, y, z = jnp.moveaxis(above - below, 1, 0)
+    volume = jnp.einsum("c,cz,cy,cx->zyx", present, z, y, x, precision="highest")
+    noise = jax.random.normal(rest, volume.shape, np.float32)
+    return (volume + NOISE * noise)[..., None]
+
+
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """Return centres `(class, cube, 3)`, and which of these cubes a class has `(class, cube)`."""
+    most = max(map(len, POLYCUBES.values()))
+    centres, present = np.zeros((len(CLASSES), most, 3)), np.zeros((len(CLASSES), most))
+    for i, cubes in enumerate(POLYCUBES.values()):
+        centres[i, : len(cubes)] = np.array(cubes) - np.mean(cubes, axis=0)
+        present[i, : len(cubes)] = 1
+    return centres, present
 
 
 def random_rotations(count: int, seed: int) -> np.ndarray:

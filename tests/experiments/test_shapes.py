@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 
@@ -79,8 +80,6 @@ def test_sets_are_made_anew_from_their_seed():
     assert not np.any(np.all(first.volumes == other.volumes, axis=(1, 2, 3, 4)))
     assert first.volumes.shape == (16, 12, 12, 12, 1) and first.volumes.dtype == np.float32
     assert first.labels.tolist() == [*range(8), *range(8)] and first.labels.dtype == np.int32
-    drawn = shapes.make(8, np.random.default_rng((0, 1)))  # as the trainer draws an epoch's
-    np.testing.assert_array_equal(drawn.labels, first.labels[:8])
     assert shapes.VALIDATION != shapes.TEST
 
 
@@ -93,6 +92,43 @@ def test_rotated_sets_hold_the_same_shapes_under_the_same_noise():
     noise = noise.normal(0, shapes.NOISE, (8, 12, 12, 12, 1)).astype(np.float32)
     clean = np.asarray(pdo.act("O", 14, upright.volumes - noise))
     np.testing.assert_allclose(turned.volumes - noise, clean, atol=1e-6)
+
+
+def test_training_shapes_are_rendered_alike(monkeypatch):
+    """What a step draws is what `render` makes of the place and the edge that it drew."""
+    drawn = []
+
+    def uniform(key, shape, dtype, low, high):
+        value = rng.uniform(low, high, shape)
+        drawn.append(value)
+        return np.asarray(value, dtype)
+
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(jax.random, "uniform", uniform)
+    monkeypatch.setattr(shapes, "NOISE", 0.0)
+    found = np.asarray(jax.jit(shapes.draw)(jax.random.key(0), np.arange(8)))
+    shift, scale = drawn
+    assert np.max(np.abs(shift)) <= shapes.SHIFT and abs(scale - 1) <= shapes.SCALE
+    for volume, cubes in zip(found[..., 0], shapes.POLYCUBES.values(), strict=True):
+        expected = shapes.render(cubes, UPRIGHT, shift, shapes.EDGE * scale)
+        np.testing.assert_allclose(volume, expected, atol=2e-6)
+
+
+def test_training_shapes_are_distributed_as_those_of_tests():
+    classes = np.arange(240) % 8
+    drawn = np.asarray(jax.jit(shapes.draw)(jax.random.key(0), classes))
+    made = shapes.make(240, 9).volumes
+    assert drawn.shape == made.shape and drawn.dtype == made.dtype
+    assert len(np.unique(drawn, axis=0)) == 240
+    np.testing.assert_allclose(_class_means(drawn), _class_means(made), atol=0.2)
+    noise = drawn[:, 0, 0, 0], made[:, 0, 0, 0]  # far from any shape
+    assert [values.std() for values in noise] == pytest.approx([shapes.NOISE] * 2, rel=0.15)
+    spread = [_class_means((v - v.mean(0)) ** 2).sum() for v in (drawn, made)]
+    assert spread[0] == pytest.approx(spread[1], rel=0.05)
+
+
+def _class_means(volumes):
+    return volumes.reshape(-1, 8, 12, 12, 12).mean(axis=0)
 
 
 def test_random_rotations_are_uniform():
