@@ -250,14 +250,3 @@ def _sums(folder: Path) -> dict[str, list[int]]:
 def _line(error: Exception) -> str:
     """Return the end of a message, where TensorStore says what the system said."""
     return " ".join(str(error).split())[-120:] or type(error).__name__
-
-
-def save(folder: Path, step: int, state: Any, meta: dict[str, Any], keep: int = 3) -> None:
-    """Save one checkpoint; a training that saves many opens `Checkpoints` once."""
-    with Checkpoints(folder, keep) as checkpoints:
-        checkpoints.save(step, state, meta)
-
-
-def restore(folder: Path, template: Any) -> tuple[Any, dict[str, Any]]:
-    """Return state and meta of the newest sound checkpoint, as `Checkpoints.restore` does."""
-    return Checkpoints(folder).restore(template)[1:]

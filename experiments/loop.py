@@ -99,7 +99,7 @@ class Loop:
             if self.folder is not None:
                 check_room(self.folder, (KEEP + 1) * size(self.state))
                 self.checkpoints = stack.enter_context(Checkpoints(self.folder, KEEP))
-                if self.resume and self.checkpoints.latest() is not None:
+                if self.checkpoints.latest() is not None:
                     self._go_on(self.checkpoints)
             if self.done < self.work.total:
                 self._train(stack)
@@ -119,6 +119,11 @@ class Loop:
                     checkpoints.save(self.done, state, meta)
 
     def _go_on(self, checkpoints: Checkpoints) -> None:
+        if not self.resume:
+            raise FileExistsError(
+                f"folder (={self.folder}) holds checkpoints of an earlier training; pass "
+                "resume=True to go on with it, or another folder."
+            )
         self.done, state, meta = checkpoints.restore(self.state)
         self.state = devices.replicate(state, self.work.mesh)
         self.record = Record(**meta)

@@ -84,6 +84,7 @@ def train(
         ValueError: if there are fewer images than one batch, or devices cannot share a batch.
         Diverged: if the loss is infinite or not a number.
         Interrupted: if the user asked to stop.
+        FileExistsError: if `folder` holds checkpoints, and `resume` is not asked for.
         OSError: if there is no room for the checkpoints.
     """
     execution = execution or Execution()
@@ -186,12 +187,8 @@ def restore(model: nnx.Module, folder: Path, recipe: Recipe) -> nnx.Module:
     Raises:
         FileNotFoundError: if there is no checkpoint.
     """
-    if not Path(folder).is_dir():  # asked for a folder that is not there, orbax would make it
-        raise FileNotFoundError(f"there is no checkpoint in {folder}: train first.")
     graph, state = step.start(model, recipe, 1, 0)
     with Checkpoints(folder) as checkpoints:
-        if checkpoints.latest() is None:
-            raise FileNotFoundError(f"there is no checkpoint in {folder}: train first.")
         _, state, _ = checkpoints.restore(state)
     return step.trained_model(graph, state)
 

@@ -223,6 +223,14 @@ def test_no_room_is_reported_before_training(tmp_path, monkeypatch):
         train(tmp_path / "file" / "run")
 
 
+def test_checkpoints_of_another_training_are_not_mixed_in(half, monkeypatch):
+    monkeypatch.setattr(trainer.Loop, "_train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(
+        FileExistsError, match=rf"folder \(={half}\) holds checkpoints.*resume=True"
+    ):
+        train(half)
+
+
 @dataclasses.dataclass(frozen=True)
 class Inner:
     epochs: int = 3
