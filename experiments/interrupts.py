@@ -21,13 +21,6 @@ class Interrupts:
 
     Attributes:
         asked: whether the training was asked to stop.
-
-    Example:
-        >>> import signal
-        >>> with Interrupts() as interrupts:
-        ...     signal.raise_signal(signal.SIGINT)
-        ...     interrupts.asked
-        True
     """
 
     def __init__(self):
