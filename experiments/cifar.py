@@ -94,10 +94,14 @@ RECIPES: dict[str, Config] = {
     #   result    not measured yet
     "small": Config(
         recipe="small",
-        training=dataclasses.replace(_OURS, epochs=30),
+        training=dataclasses.replace(
+            _OURS, epochs=12, batch_size=32, learning_rate=4e-3, label_smoothing=0.0
+        ),
         augmentation=_MODERATE,
-        network="resnet26_p6",
-        compare="resnet26",
+        network="resnet8_p8",
+        network_options={"downsampling": "blur"},
+        compare="resnet8",
+        compare_options={"downsampling": "blur"},
         limit=5000,
     ),
     # ResNet-26: 11.5 % on CIFAR-10, 31.66 % on CIFAR-100 with 0.37M parameters.

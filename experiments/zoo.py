@@ -22,6 +22,8 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "mnist_rot": models.mnist_rot,
     "mnist_rot_invariant": partial(models.mnist_rot, invariant=True),
     "mnist_cnn": models.mnist_cnn,
+    "resnet8": partial(models.resnet8, group=None),
+    "resnet8_p8": partial(models.resnet8, group="p8"),
     "resnet26": partial(models.resnet26, group=None),
     "resnet26_p6": partial(models.resnet26, group="p6"),
     "resnet26_p6m": partial(models.resnet26, group="p6m"),

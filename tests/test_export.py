@@ -28,6 +28,7 @@ def residual(group, **variant):
 # The networks of pdo_jax.models as users make them, with the shape of a batch; the residual ones
 # are shorter, each another variant.
 MODELS = {
+    "resnet8": (residual("p2"), (None, 9, 9, 1)),
     "resnet26": (residual(None), (None, 9, 9, 1)),
     "resnet44": (residual("p8", orientation=np.pi / 8), (None, 9, 9, 1)),
     "wide_resnet26": (residual("p1m"), (None, 9, 9, 1)),

@@ -53,6 +53,8 @@ def formula(fields, blocks, order, classes):
         (pdo.models.resnet44, "p8", 10, (11, 23, 45), 7, 2_621_693),
         (pdo.models.resnet44, "p8", 100, (11, 23, 45), 7, 2_654_183),
         (pdo.models.resnet44, None, 10, (32, 64, 128), 7, 2_636_074),
+        (pdo.models.resnet8, "p8", 10, (4, 8, 17), 1, 42_762),
+        (pdo.models.resnet8, None, 10, (12, 24, 48), 1, 44_086),
         (pdo.models.resnet26, "p6", 10, (6, 13, 26), 4, 362_386),
         (pdo.models.resnet26, "p6m", 10, (5, 10, 18), 4, 372_587),
         (pdo.models.resnet26, None, 10, (16, 32, 64), 4, 369_498),

@@ -5,6 +5,7 @@ from pdo_jax.models.mnist_rot import MnistRot as MnistRot
 from pdo_jax.models.mnist_rot import mnist_cnn as mnist_cnn
 from pdo_jax.models.mnist_rot import mnist_rot as mnist_rot
 from pdo_jax.models.resnet import ResNet as ResNet
+from pdo_jax.models.resnet import resnet8 as resnet8
 from pdo_jax.models.resnet import resnet26 as resnet26
 from pdo_jax.models.resnet import resnet44 as resnet44
 from pdo_jax.models.resnet import wide_resnet26 as wide_resnet26

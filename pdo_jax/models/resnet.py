@@ -243,6 +243,59 @@ class ResNet(nnx.Module):
         return self.head(x if self.dropout is None else self.dropout(x))
 
 
+def resnet8(
+    *,
+    group: Group | str | None = "p8",
+    num_classes: int = 10,
+    in_features: int = 3,
+    invariants: int | None = None,
+    downsampling: str = "stride",
+    orientation: float = math.pi / 8,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+) -> ResNet:
+    """Return ResNet-8: 42,762 parameters over p8, 44,086 plain; for a CPU, or for a few images.
+
+    One block in each of three stages. The plain network has 12, 24 and 48 channels; over a group
+    there are as many fields as keep the number of parameters, 12, 24, 48 over the root of |G|.
+
+    Args:
+        group: the `Group` or its name; None for the plain network.
+        num_classes: the number of classes.
+        in_features: the number of channels of the image.
+        invariants: the number of means over the group that the classifier sees; None for a
+            classifier that sees every group element. See `ResNet`.
+        downsampling: "stride" or "blur"; see `ResNet`.
+        orientation: of the frame of the free weights.
+        dtype: of the computation.
+        rngs: the random keys; `params` is used.
+
+    Returns:
+        A `ResNet`, which maps `(N, H, W, in_features)` to `(N, num_classes)`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> model = nnx.eval_shape(lambda: resnet8(rngs=nnx.Rngs(0)))
+        >>> len(model.blocks), model.stem.out_features, model.head.in_features
+        (3, 4, 136)
+    """
+    group = _group(group)
+    return ResNet(
+        _scaled((12, 24, 48), group),
+        (1, 1, 1),
+        group=group,
+        num_classes=num_classes,
+        in_features=in_features,
+        invariants=invariants,
+        downsampling=downsampling,
+        orientation=orientation,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
 def resnet26(
     *,
     group: Group | str | None = "p6",

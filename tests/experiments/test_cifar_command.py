@@ -32,7 +32,7 @@ def test_published_recipe(name):
 
 def test_small_is_a_comparison_of_equal_budgets():
     small = RECIPES["small"]
-    assert (small.compare, small.limit) == ("resnet26", 5000)
+    assert (small.compare, small.limit) == ("resnet8", 5000)
 
 
 def test_data_are_loaded_as_asked(monkeypatch, tmp_path):
