@@ -1,6 +1,7 @@
 """Fill the tables of the docs from the records: `python -m benchmarks.documents`.
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`, and NAME.json is its record.
+A table stands between `<!-- NAME -->` and `<!-- end -->`, and NAME.json is its record, unless it
+is a table of many.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, drift, equivariance
+from benchmarks import budget, drift, equivariance, published
 from experiments.results import ROOT
 from pdo_jax._files import replacing
 
 Cases = list[dict[str, Any]]
 
 # By the name of the record: the page, and what makes the lines of the table from the cases.
-TABLES: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
+OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "budget": ("budget.md", budget.lines),
     "budget_p8": ("budget.md", budget.lines),
     "drift": ("budget.md", drift.lines),
@@ -27,6 +28,12 @@ TABLES: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),
     "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
 }
+# By name: the page, and what makes the lines from the records of training.
+OF_MANY: dict[str, tuple[str, Callable[[list[dict[str, Any]]], list[str]]]] = {
+    "published": ("recipes.md", published.lines),
+    "comparisons": ("recipes.md", published.comparisons),
+}
+TABLES = (*OF_A_RECORD, *OF_MANY)
 
 
 def cases(record: dict[str, Any]) -> Cases:
@@ -36,21 +43,25 @@ def cases(record: dict[str, Any]) -> Cases:
 
 
 def filled(name: str, text: str) -> str:
-    """Return a page with the table of one record as the record has it."""
-    record = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
-    table = "\n".join([f"<!-- {name} -->", *TABLES[name][1](cases(record)), "<!-- end -->"])
+    """Return a page with one of its tables as the records have it."""
+    if name in OF_MANY:
+        lines = OF_MANY[name][1](published.records())
+    else:
+        record = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+        lines = OF_A_RECORD[name][1](cases(record))
+    table = "\n".join([f"<!-- {name} -->", *lines, "<!-- end -->"])
     found, count = re.subn(f"<!-- {name} -->.*?<!-- end -->", lambda _: table, text, flags=re.S)
     if count != 1:
         raise ValueError(
-            f"the page for {name}.json has {count} places for its table, but must have one: "
+            f"the page for {name} has {count} places for its table, but must have one: "
             f"<!-- {name} --> and <!-- end -->."
         )
     return found
 
 
 def page(name: str) -> Path:
-    """Return the page on which the table of a record stands."""
-    return ROOT / "docs" / TABLES[name][0]
+    """Return the page on which a table stands."""
+    return ROOT / "docs" / (OF_A_RECORD | OF_MANY)[name][0]
 
 
 def main() -> None:

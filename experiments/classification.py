@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import argparse
+import ast
 import dataclasses
 import sys
 import time
@@ -25,10 +26,10 @@ from scipy import stats
 
 import pdo_jax as pdo
 from experiments import (
-    classification_plots,
     datasets,
     devices,
     networks,
+    plots,
     runs,
     specs,
     tables,
@@ -45,7 +46,32 @@ SPLIT_SEED = 0  # of the split in training and validation, and of `limit`: the s
 PROBES = 16  # images for the equivariance error
 
 
+def _options(words: list[str]) -> zoo.Options:
+    """Return keywords from the words of the command line: names and values in turn."""
+    if len(words) % 2:
+        raise ValueError(f"{' '.join(words)!r} must be names and values in turn, as in 'group p4'.")
+    return {name: _value(word) for name, word in zip(words[::2], words[1::2], strict=True)}
+
+
+def _value(word: str) -> zoo.Value:
+    try:
+        value = ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+    return value if isinstance(value, zoo.Value) else word
+
+
 RecipeOptions = Annotated[Recipe, tyro.conf.arg(name="recipe")]  # --recipe.epochs and so on
+NetworkOptions = Annotated[
+    zoo.Options,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME VALUE ...]",
+        instance_from_str=_options,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda options: [str(word) for pair in options.items() for word in pair],
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,11 +86,11 @@ class Config(abc.ABC):
     """What happens to training images."""
     network: zoo.Name = "mnist_rot"
     """Which network is trained."""
-    network_options: zoo.Options = dataclasses.field(default_factory=dict)
-    """Keywords of its function in pdo_jax.models: names and values in turn, such as group p4."""
+    network_options: NetworkOptions = dataclasses.field(default_factory=dict)
+    """Keywords of its function in pdo_jax.models, such as group p4, in place of the recipe's."""
     compare: zoo.Name | None = None
     """A second network, with the same recipe, data and seeds; the difference is reported."""
-    compare_options: zoo.Options = dataclasses.field(default_factory=dict)
+    compare_options: NetworkOptions = dataclasses.field(default_factory=dict)
     """Keywords of the second network's function."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the computation; parameters are float32."""
@@ -202,7 +228,7 @@ def run(config: Config) -> Result:
     )
     if not devices.is_main():
         return result
-    classification_plots.training(folder / "training.png", curves)
+    plots.training(folder / "training.png", curves)
     print(table(reports, config.measured_on))
     if "difference" in metrics:
         print(_in_words(metrics["difference"]))

@@ -70,8 +70,22 @@ def test_resuming_takes_the_options_of_the_run(command, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("", {}),
+        ("group p4 dropout_rate 1e-2", {"group": "p4", "dropout_rate": 0.01}),
+        ("invariant True orientation 0", {"invariant": True, "orientation": 0}),
+    ],
+)
+def test_options_of_the_network_take_the_place_of_the_recipes(command, words, options):
+    assert RECIPES["ours"].network_options
+    assert command("--network-options", *words.split()).network_options == options
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--network-options", "group"], "'group' must be names and values in turn, as in"),
         (["--recipe.epochs", "0"], "epochs (=0) must be at least 1."),
         (["--seeds"], "seeds (=()) must be different numbers, one at least; pass --seeds 0."),
         (["--network-options", "grop", "p4"], "'grop' is not known; did you mean 'group'?"),
@@ -106,7 +120,7 @@ def test_stopping_is_no_error(command, monkeypatch, capsys):
     ("arguments", "code", "words"),
     [
         (["--help"], 0, ["--recipe {ours,invariant,published,", "(default: 0.004)"]),
-        (["--recipe", "published", "--help"], 0, ["(default: 5.0 100.0 150.0)"]),
+        (["--recipe", "published", "--help"], 0, ["(default: 5 100 150)"]),
         (["--recipe.epoch", "3"], 2, ["Perhaps you meant", "--recipe.epochs"]),
         (["--netwrok", "mnist_cnn"], 2, ["Perhaps you meant", "--network"]),
         (["--recipe", "publishd"], 2, ["invalid choice 'publishd'", "published_cnn"]),
