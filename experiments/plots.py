@@ -5,20 +5,48 @@ Every function draws one figure and writes it whole; none of them computes anyth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
 from pdo_jax._files import replacing
 
+Curve = Mapping[str, Sequence[float]]
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
 MARKERS = ("o", "s", "^", "D")
+
+
+class Panel(NamedTuple):
+    """What one panel of the picture of a training shows."""
+
+    axis: str
+    """The words beside it."""
+    lines: dict[str, str]
+    """By the name of a quantity, what is added to the name of the network."""
+    scale: str = "log"
+    """Of the vertical axis."""
+    number: Callable[[np.ndarray], np.ndarray] = np.asarray
+    """What is drawn of the quantity."""
+
+
+PANELS = (
+    Panel("cross-entropy in training", {"loss": ""}),
+    Panel(
+        "error, %",
+        {"accuracy": "", "held_out": ", held out", "rotated": ", held out and rotated"},
+        number=lambda share: 100 * (1 - share),
+    ),
+    Panel("largest change of the logits", {"equivariance_error": ""}),
+    Panel("learning rate", {"learning_rate": ""}, scale="linear"),
+)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -48,31 +76,43 @@ def accuracy_by_angle(
     save(figure, path)
 
 
-def training_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Draw loss and accuracies against the epoch, for every network.
+def training(path: Path, curves: Mapping[str, Sequence[Curve]]) -> None:
+    """Draw a training against the epoch: the mean over the seeds, and every seed as a thin line.
 
     Args:
         path: of the picture.
-        curves: by network: "loss", "accuracy" (of the training digits) and "rotated" (of held-out
-            digits at random angles), the latter two as shares.
+        curves: by network, a curve a seed, as the trainer gives them. Each of `PANELS` that they
+            hold is drawn; NaN stands for an epoch without a number.
     """
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
-        epochs = np.arange(1, len(curve["loss"]) + 1)
-        left.semilogy(epochs, curve["loss"], color=colour, label=name)
-        right.plot(
-            epochs, 100 * np.array(curve["accuracy"]), color=colour, label=f"{name}, training"
-        )
-        rotated = 100 * np.array(curve["rotated"])
-        right.plot(epochs, rotated, color=colour, ls="--", label=f"{name}, held out and rotated")
-    _frame(left, "epoch", "cross-entropy on training digits")
-    _frame(right, "epoch", "accuracy, %")
-    right.set_ylim(0, 102)
-    lines = [*right.get_lines()]
-    names = [str(line.get_label()) for line in lines]
-    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    shown = {name: of for name, of in curves.items() if of}
+    keys = {key for of in shown.values() for key in of[0]}
+    found = [panel for panel in PANELS if keys & set(panel.lines)]
+    figure = Figure(figsize=(3.7 * len(found), 3.4), layout="constrained")
+    legend: dict[str, Line2D] = {}
+    for axes, panel in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+        for (name, of), colour in zip(shown.items(), COLOURS, strict=False):
+            for (key, words), dashes in zip(panel.lines.items(), ("-", "--", ":"), strict=False):
+                if key in of[0]:
+                    line = _seeds(
+                        axes, [panel.number(np.array(c[key])) for c in of], colour, dashes
+                    )
+                    legend.setdefault(f"{name}{words}", line)
+        axes.set_yscale(panel.scale)
+        _frame(axes, "epoch", panel.axis)
+    figure.legend(
+        legend.values(), legend, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+    )
     save(figure, path)
+
+
+def _seeds(axes: Axes, lines: Sequence[np.ndarray], colour: str, dashes: str) -> Line2D:
+    """Draw one quantity of one network; return the line of the mean."""
+    epochs = np.arange(1, len(lines[0]) + 1)
+    known = np.isfinite(lines[0])
+    for values in lines if len(lines) > 1 else ():
+        axes.plot(epochs[known], values[known], color=colour, ls=dashes, lw=0.6, alpha=0.5)
+    mean = np.mean(lines, axis=0)
+    return axes.plot(epochs[known], mean[known], color=colour, ls=dashes)[0]
 
 
 def errors_by_epoch(path: Path, lines: Mapping[str, Sequence[float]]) -> None:

@@ -99,7 +99,7 @@ def main(config: Config) -> Result:
             curves[name].append(trained.curve)
         if seed == config.seeds[0]:
             _draw(models[INVARIANT], config.group, tests, folder)
-    plots.training_curves(folder / "training.png", {name: curves[name][0] for name in curves})
+    plots.training(folder / "training.png", curves)
     by_angle = {name: 100 * np.mean([r["by_angle"] for r in reports[name]], 0) for name in reports}
     plots.accuracy_by_angle(folder / "accuracy_by_angle.png", angles.DEGREES, by_angle)
     print(_table(reports, config.group))
