@@ -27,7 +27,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 T = TypeVar("T")
 
 AXIS = "batch"
-HEARTBEAT = 20
+HEARTBEAT = 30
 """Seconds after which a process that does not answer is given up, and the job with it."""
 
 
@@ -65,7 +65,6 @@ def joined(hosts: Hosts = Hosts()) -> Iterator[None]:  # noqa: B008 - a frozen v
             **options,
             initialization_timeout=60,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
         )
     except RuntimeError as error:
         raise ValueError(f"coordinator (={hosts.coordinator}) cannot be used: {error}") from error
