@@ -143,3 +143,21 @@ def test_errors_come_with_the_call():
         layer.init(jax.random.key(0), noise(1, 3, 3, 1))
     with pytest.raises(TypeError, match="bogus"):
         pdo.nn.linen.PDOLift(1, 2, "p4", bogus=1)
+
+
+def test_models_are_linen_modules_by_the_bridge():
+    def evaluating(rngs):
+        options = dict(group="p4", num_classes=3, in_features=1, invariants=2)
+        model = pdo.models.ResNet((1, 2), (0, 1), **options, rngs=rngs)
+        model.eval()
+        return model
+
+    x, theirs = noise(2, 5, 5, 1), nnx.bridge.to_linen(evaluating)
+    variables = jax.jit(theirs.init)(jax.random.key(0), x)
+    assert set(variables) == {"params", "batch_stats"}
+    ours = evaluating(nnx.Rngs(1))
+    for collection in variables.values():
+        nnx.update(ours, collection)
+    y = jax.jit(theirs.apply)(variables, x)
+    np.testing.assert_array_equal(y, nnx.jit(lambda model, x: model(x))(ours, x))
+    assert np.any(np.asarray(y) != 0)
