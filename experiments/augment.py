@@ -32,7 +32,7 @@ class Augmentation:
     crop: int = 0
     """Pixels: images move by up to so many whole ones (padded with zeros and cropped at random)."""
     flip: bool = False
-    """Every other image is mirrored, left to right."""
+    """Half of the images are mirrored, left to right."""
     cutout: int = 0
     """Pixels: the side of a square, anywhere, that takes the image's mean colour; 0 for none."""
 
