@@ -22,6 +22,7 @@ ENTRIES = (
     "expansion",
     "layer",
     "demo_network",
+    "epoch",
     "construction",
     "equivariance",
     "drift",

@@ -107,6 +107,15 @@ def measure(
 
 def training(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing.Program:
     """Return one step of Adam as a program."""
+    step, state = training_step(model)
+    return timing.prepare(step, state, images, labels)
+
+
+def training_step(model: nnx.Module) -> tuple[Callable[..., Any], Any]:
+    """Return one step of Adam, a function of state, images and labels, and the first state.
+
+    The step returns the loss and the next state.
+    """
     model.train()
     definition, weights, rest = nnx.split(model, nnx.Param, ...)
     optimizer = optax.adam(1e-3)
@@ -123,7 +132,7 @@ def training(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing.
         updates, optimizer_state = optimizer.update(slope, optimizer_state, weights)
         return value, (optax.apply_updates(weights, updates), rest, optimizer_state)
 
-    return timing.prepare(step, (weights, rest, optimizer.init(weights)), images, labels)
+    return step, (weights, rest, optimizer.init(weights))
 
 
 def inference(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing.Program:
