@@ -101,8 +101,8 @@ MUTATIONS = (
     Mutation(
         "SAME asymmetric, as XLA's",
         "conv.py",
-        "        pads.pairs,\n        lhs_dilation",
-        '        "SAME" if geometry.padding == "SAME" and enlargement == (1, 1) else pads.pairs,\n'
+        "        pads,\n        lhs_dilation",
+        '        "SAME" if geometry.padding == "SAME" and geometry.enlargement == 1 else pads,\n'
         "        lhs_dilation",
         (f"{FORMULA}[stride 2]",),
     ),
@@ -170,6 +170,27 @@ MUTATIONS = (
         "copies.astype(np.promote_types(weights.dtype, np.float32))",
         "copies",
         ("tests/test_conv.py::test_low_precision_weights_are_expanded_in_float32[bfloat16]",),
+    ),
+    Mutation(
+        "stencils not mirrored in the gradient",
+        "stencil_conv.py",
+        "tuple(e - 1 - t for e, t in",
+        "tuple(t for e, t in",
+        ("tests/test_stencil_conv.py::test_stencils_are_the_kernels[group-p4]",),
+    ),
+    Mutation(
+        "images of a batch in the wrong slices",
+        "stencil_conv.py",
+        "lax.dynamic_update_index_in_dim(y, part, i, 1)",
+        "lax.dynamic_update_index_in_dim(y, part, slices.shape[1] - 1 - i, 1)",
+        ("tests/test_stencil_conv.py::test_a_batch_in_slices_is_the_batch",),
+    ),
+    Mutation(
+        "the last winner of a maximum",
+        "nn/pooling.py",
+        "(a >= b) | jnp.isnan(a)",
+        "(a > b) | jnp.isnan(a)",
+        ("tests/test_pooling.py::test_the_gradient_of_a_maximum_goes_to_its_first_winner",),
     ),
     Mutation(
         "order of channels in feature groups",

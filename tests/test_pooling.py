@@ -193,6 +193,25 @@ def test_gradients_agree_with_finite_differences(pool, combine, taps):
     )  # fmt: skip
 
 
+def test_the_gradient_of_a_maximum_goes_to_its_first_winner():
+    x = jnp.asarray([[3.0, 3, 1, 2, 9], [3, 0, 5, 5, 9], [7, 7, 7, 7, 9]])[..., None]
+    expected = np.zeros((3, 5, 1))
+    expected[0, 0] = expected[1, 2] = 1  # row 2 and column 4 are in no window
+    with pytest.warns(pdo.EquivarianceWarning):
+        gradient = jax.grad(lambda x: jnp.sum(pdo.nn.max_pool(x, 2, 2)))(x)
+    np.testing.assert_array_equal(gradient, expected)
+    overlapping = jax.grad(lambda x: jnp.sum(pdo.nn.max_pool(x, 2, 1)))(x[:2, :2])
+    np.testing.assert_array_equal(overlapping, expected[:2, :2])  # as XLA's own
+
+
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_not_a_number_wins(place):
+    x = np.ones((2, 2, 1))
+    x[place] = np.nan
+    with jax.debug_nans(False):
+        assert np.isnan(pdo.nn.max_pool(jnp.asarray(x), 2, 2)).all()
+
+
 # ---------------------------------------------------------------- equivariance
 
 

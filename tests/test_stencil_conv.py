@@ -1,0 +1,239 @@
+"""The convolution by stencils against the convolution by kernels, which has its own oracles.
+
+Equal outputs and gradients over groups and schemes; then what is new: the stencils themselves, the
+slices of a batch, derivatives of every order, batching, and the choice between the two.
+"""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import pdo_jax as pdo
+from pdo_jax import stencil_conv
+from pdo_jax.span import span
+
+
+def normal(*shape, seed=0):
+    """Draw float64 noise."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def error(a, b):
+    """Relative difference of two arrays."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+# options of the basis, size of the image, options of the convolution
+CASES = {
+    "p8": (("p8",), dict(orientation=np.pi / 8), (6, 7), dict(padding=1)),
+    "p4": (("p4",), {}, (4, 5), {}),
+    "p6m": (("p6m",), {}, (6, 5), dict(padding=[(0, 3), 2])),
+    "p5, gaussian": (("p5",), dict(scheme="gaussian"), (5, 5), dict(padding="CIRCULAR")),
+    "p8, rbf-fd": (("p8",), dict(scheme="rbf-fd"), (6, 6), dict(kernel_dilation=(1, 2))),
+    "p3, optimal": (("p3",), dict(scheme="optimal", operators="total"), (5, 6), {}),
+    "p8, accuracy 4": (("p8",), dict(accuracy=4, order=1), (8, 7), dict(padding="VALID")),
+    "O": (("O",), dict(operators="total"), (3, 4, 3), {}),
+}  # fmt: skip
+cases = pytest.mark.parametrize(
+    ("group", "basis", "space", "options"), CASES.values(), ids=CASES.keys()
+)
+
+
+def gradients(call, cotangent):
+    """Return a compiled function with the output of a bilinear map and both its gradients."""
+
+    def run(x, w):
+        y, back = jax.vjp(call, x, w)
+        return y, *back(cotangent.astype(y.dtype))
+
+    return jax.jit(run)
+
+
+@cases
+@pytest.mark.parametrize("lift", [False, True], ids=["group", "lift"])
+def test_stencils_are_the_kernels(group, basis, space, options, lift):
+    if lift and group not in (("p8",), ("O",)):
+        pytest.skip("the same code as for fields: two cases are enough")
+    B = pdo.filter_basis(*group, **basis)
+    function, copies = (pdo.lift_conv, ()) if lift else (pdo.group_conv, (B.group.order,))
+    x, w = normal(2, *space, *copies, 1), normal(B.num_operators, *copies, 1, 2, seed=1)
+
+    def run(algorithm):
+        def call(x, w):
+            return function(x, w, B, **options, algorithm=algorithm)
+
+        shape = jax.eval_shape(call, x, w).shape
+        return gradients(call, jnp.asarray(normal(*shape, seed=2)))
+
+    exact, compiled = run("direct")(x, w), run("stencils")
+    tolerances = {"float64": 1e-12, "float32": 2e-5}
+    for dtype in tolerances if group == ("p8",) else ("float64",):
+        results = compiled(x.astype(dtype), w.astype(dtype))
+        for a, b in zip(results, exact, strict=True):
+            assert a.dtype == dtype and a.shape == b.shape
+            assert error(a, b) < tolerances[dtype]
+
+
+@cases
+def test_the_stencils_span_the_basis(group, basis, space, options):
+    B = pdo.filter_basis(*group, **basis)
+    stencils, coefficients = span(B)
+    filters = B.values.reshape(B.group.order * B.num_operators, -1)
+    assert len(stencils) == np.linalg.matrix_rank(filters, tol=1e-9 * np.abs(filters).max())
+    product = np.tensordot(coefficients, stencils, axes=1)
+    scale = np.abs(B.values).max()
+    np.testing.assert_allclose(product, B.values, atol=1e-13 * scale)
+    assert np.abs(stencils).max() < 2  # combining them loses no digits
+    # The control: one fewer does not do.
+    fewer = np.tensordot(coefficients[..., 1:], stencils[1:], axes=1)
+    assert np.abs(fewer - B.values).max() > 1e-2 * scale
+
+
+def test_how_few_stencils_there_are():
+    published = pdo.filter_basis("p8", orientation=np.pi / 8)
+    assert len(span(published)[0]) == 12  # of 25 taps
+    assert np.count_nonzero(span(published)[0]) == 29
+    assert len(span(pdo.filter_basis("p4"))[0]) == 9  # the taps themselves
+    np.testing.assert_array_equal(
+        np.sort(span(pdo.filter_basis("p4"))[0].reshape(9, 9), axis=0)[-1], 1
+    )
+
+
+def test_a_batch_in_slices_is_the_batch(monkeypatch):
+    B = pdo.filter_basis("p4", operators="total")
+    x, w = normal(6, 5, 5, 4, 1), normal(6, 4, 1, 2, seed=1)
+    cotangent = normal(6, 5, 5, 4, 2, seed=2)
+
+    def run(x, w):
+        return gradients(
+            lambda x, w: pdo.group_conv(x, w, B, algorithm="stencils"), cotangent[: len(x)]
+        )(x, w)
+
+    image = 6 * 25 * 4 * x.itemsize  # the narrower side of 6 stencils
+    whole = run(x, w)
+    for images in (0.5, 4):  # slices of one and of three
+        monkeypatch.setattr(stencil_conv, "SLICE_BYTES", int(images * image))
+        jax.clear_caches()
+        for a, b in zip(run(x, w), whole, strict=True):
+            assert error(a, b) < 1e-12
+    text = jax.jit(run).lower(x, w).as_text()
+    assert text.count("stablehlo.while") > 3  # or nothing above was sliced
+    jax.clear_caches()
+
+
+def test_stencils_have_derivatives_of_all_orders():
+    B = pdo.filter_basis("p4", orientation=0.3, operators="total")
+    x, w = normal(1, 3, 2, 4, 1), normal(6, 4, 1, 1, seed=1)
+
+    def loss(x, w):
+        return jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm="stencils")))
+
+    check_grads(jax.jit(loss), (x, w), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (2, -1)], ids=str)
+def test_vmap_of_gradients_is_a_loop(axes):
+    B = pdo.filter_basis("p3", operators="total")
+    xs, ws = normal(3, 2, 4, 5, 3, 2), normal(3, 6, 3, 2, 1, seed=1)
+    cotangent = jnp.asarray(normal(2, 4, 5, 3, 1, seed=2))
+    run = gradients(lambda x, w: pdo.group_conv(x, w, B, algorithm="stencils"), cotangent)
+    expected = [run(xs[b if axes[0] is not None else 0], ws[b if axes[1] is not None else 0])
+                for b in range(3)]  # fmt: skip
+    x = xs[0] if axes[0] is None else np.moveaxis(xs, 0, axes[0])
+    w = ws[0] if axes[1] is None else np.moveaxis(ws, 0, axes[1])
+    for a, *b in zip(jax.vmap(run, in_axes=axes)(x, w), *expected, strict=True):
+        assert error(a, np.stack(b)) < 1e-12
+
+
+# ---------------------------------------------------------------- the choice
+
+
+def uses_stencils(call, *arguments):
+    """Whether a call becomes a convolution by stencils."""
+    return "pdo_stencil_conv" in str(jax.make_jaxpr(call)(*arguments))
+
+
+def test_auto_takes_stencils_on_a_cpu_wherever_it_can(monkeypatch):
+    B = pdo.filter_basis("p4")
+    x, w = jnp.ones((1, 5, 5, 4, 2), jnp.float32), jnp.ones((9, 4, 2, 2), jnp.float32)
+
+    def group_conv(**options):
+        return lambda x, w: pdo.group_conv(x, w, B, **options)
+
+    assert uses_stencils(group_conv(), x, w)
+    assert uses_stencils(group_conv(padding="REFLECT", kernel_dilation=2), x, w)
+    assert not uses_stencils(group_conv(algorithm="direct"), x, w)
+    assert not uses_stencils(group_conv(strides=2), x, w)
+    assert not uses_stencils(group_conv(feature_group_count=2), x, w[:, :, :1])
+    assert not uses_stencils(group_conv(), x.astype("bfloat16"), w)
+    up = lambda x, w: pdo.group_conv_transpose(x, w, B, 2)  # noqa: E731
+    assert not uses_stencils(up, x, w)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not uses_stencils(group_conv(), x, w)
+    assert uses_stencils(group_conv(algorithm="stencils"), x, w)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(strides=(1, 2)), r"strides \(=\(1, 2\)\) above 1"),
+        (dict(feature_group_count=2), r"feature_group_count \(=2\) above 1"),
+    ],
+    ids=["strides", "feature groups"],
+)
+def test_what_stencils_do_not_serve_is_said(options, message):
+    x, w = jnp.ones((5, 5, 4, 2)), jnp.ones((9, 4, 2, 2))
+    with pytest.raises(ValueError, match=rf"algorithm \(='stencils'\) does not serve {message}; "
+                                         "pass algorithm='auto' or 'direct'"):  # fmt: skip
+        pdo.group_conv(x, w, pdo.filter_basis("p4"), **options, algorithm="stencils")
+
+
+def test_too_many_taps_are_refused_and_left_to_direct():
+    B = pdo.filter_basis("p4", scheme="gaussian", sigma=2.5)
+    x, w = jnp.ones((11, 11, 1)), jnp.ones((9, 1, 1))
+    with pytest.raises(ValueError, match=r"a basis whose stencils have \d+ taps, above 256"):
+        pdo.lift_conv(x, w, B, algorithm="stencils")
+    assert not uses_stencils(lambda x, w: pdo.lift_conv(x, w, B), x, w)
+
+
+def test_half_precision_sums_in_float32():
+    B = pdo.filter_basis("p4", orientation=0.3, operators="total")
+    x = jnp.asarray(normal(1, 6, 6, 4, 2), "bfloat16")
+    w = jnp.asarray(normal(6, 4, 2, 2, seed=1), "bfloat16")
+    y = pdo.group_conv(x, w, B, algorithm="stencils")
+    assert y.dtype == jnp.bfloat16
+    exact = pdo.group_conv(x.astype("float64"), w.astype("float64"), B, algorithm="direct")
+    assert error(y, exact) < 6e-3  # one rounding of the kernels, one of the result
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+import pdo_jax as pdo
+from pdo_jax import stencil_conv
+stencil_conv.SLICE_BYTES = 1 << 14
+assert len(jax.devices()) == 4
+B = pdo.filter_basis("p4")
+x = jax.random.normal(jax.random.key(0), (16, 6, 6, 4, 2))
+w = jax.random.normal(jax.random.key(1), (9, 4, 2, 2))
+def run(x, w):
+    loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm="stencils")))
+    return jax.value_and_grad(loss, (0, 1))(x, w)
+mesh = jax.make_mesh((4,), ("data",))
+split = jax.device_put(x, NamedSharding(mesh, P("data")))
+whole, parts = jax.jit(run)(x, w), jax.jit(run)(split, jax.device_put(w, NamedSharding(mesh, P())))
+for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_over_several_devices():
+    flags = "--xla_force_host_platform_device_count=4"
+    subprocess.run([sys.executable, "-c", SHARDED], env={"XLA_FLAGS": flags}, check=True)
