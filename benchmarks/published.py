@@ -20,6 +20,7 @@ NAMES = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
 }
+OF_TRAINING = ("dropout_rate",)  # options that leave a network what it is
 
 
 class Row(NamedTuple):
@@ -113,10 +114,10 @@ def _networks(record: Record) -> list[str]:
 
 
 def _title(record: Record, label: str) -> str:
-    """Return the name of a network, and the options that are not its own."""
+    """Return the name of a network, and the options that make it another one."""
     first = label == _networks(record)[0]
     options = record["config"]["network_options" if first else "compare_options"]
-    words = ", ".join(f"{name} {value}" for name, value in options.items())
+    words = ", ".join(f"{k} {v}" for k, v in options.items() if k not in OF_TRAINING)
     return f"`{label}`" + (f" ({words})" if words else "")
 
 

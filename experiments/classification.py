@@ -28,6 +28,7 @@ import pdo_jax as pdo
 from experiments import (
     datasets,
     devices,
+    interrupts,
     networks,
     plots,
     runs,
@@ -171,7 +172,7 @@ def command(config: type[C], about: str | None, recipes: Mapping[str, C] | None 
             run(options)
         except trainer.Interrupted as stopped:
             print(stopped, file=sys.stderr)
-            raise SystemExit(130) from stopped  # as a shell says that Ctrl-C ended a program
+            raise SystemExit(interrupts.EXIT_CODE) from stopped
         except trainer.Diverged as error:
             raise SystemExit(f"error: {error}") from error
 

@@ -74,17 +74,14 @@ def build(
 def check(name: str, options: Options) -> None:
     """Raise ValueError unless there is a network of this name that has options of these names."""
     _known("network", name, list(NETWORKS))
-    keywords = inspect.signature(NETWORKS[name]).parameters
+    keywords = [k for k in inspect.signature(NETWORKS[name]).parameters if k not in _OF_THE_DATA]
     for option in options:
-        _known(
-            f"network_options of {name}:", option, [k for k in keywords if k not in _OF_THE_DATA]
-        )
+        _known(f"network_options of {name}:", option, keywords, "; pass those alone, or none")
 
 
-def _known(what: str, name: str, allowed: list[str]) -> None:
+def _known(what: str, name: str, allowed: list[str], advice: str = "") -> None:
     if name not in allowed:
         near = difflib.get_close_matches(name, allowed, 1)
         meant = f"did you mean {near[0]!r}? It" if near else "it"
-        raise ValueError(
-            f"{what} {name!r} is not known; {meant} must be one of {', '.join(map(repr, allowed))}."
-        )
+        among = ", ".join(map(repr, allowed))
+        raise ValueError(f"{what} {name!r} is not known; {meant} must be one of {among}{advice}.")

@@ -14,7 +14,7 @@ RECORD = {
         "recipe": "small",
         "limit": None,
         "validate": False,
-        "network_options": {},
+        "network_options": {"dropout_rate": 0.1},
         "compare_options": {"invariant": True},
         "training": {"epochs": 30},
     },
