@@ -70,10 +70,9 @@ def invariant_resnet(
         TypeError, ValueError: if an argument breaks its rule.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> model = invariant_resnet("small", rngs=nnx.Rngs(0))
-        >>> model(jnp.zeros((2, 28, 28, 1))).shape
-        (2, 10)
+        >>> model = nnx.eval_shape(lambda: invariant_resnet("small", rngs=nnx.Rngs(0)))
+        >>> len(model.blocks), model.stem.out_features, model.head.in_features
+        (2, 8, 32)
     """
     return ResNet(
         **SIZES[_check.choice("size", size, tuple(SIZES))],

@@ -150,9 +150,10 @@ class ResNet(nnx.Module):
         TypeError, ValueError: if an argument breaks its rule.
 
     Example:
-        >>> model = ResNet((2, 4), (1, 1), group="p4", num_classes=3, in_features=1,
-        ...     invariants=8, downsampling="blur", rngs=nnx.Rngs(0))
-        >>> model(jnp.zeros((2, 8, 8, 1))).shape
+        >>> def logits(x):
+        ...     options = dict(group="p4", num_classes=3, in_features=1, invariants=8)
+        ...     return ResNet((2, 4), (1, 1), **options, rngs=nnx.Rngs(0))(x)
+        >>> nnx.eval_shape(logits, jnp.zeros((2, 9, 9, 1))).shape
         (2, 3)
     """
 
