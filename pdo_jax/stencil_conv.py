@@ -237,8 +237,8 @@ def _gram(
         slices = [a.reshape(images, -1, *a.shape[1:]) for a in (x, y)]
 
         def body(i: jax.Array, total: jax.Array) -> jax.Array:
-            parts = [lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in slices]
-            return total + _gram_slice(*parts, widens, placement)
+            one, other = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in slices)
+            return total + _gram_slice(one, other, widens, placement)
 
         shape = (outputs, count * inputs) if widens else (inputs, count * outputs)
         total = jnp.zeros(shape, _precise(x))
