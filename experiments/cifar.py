@@ -95,7 +95,7 @@ RECIPES: dict[str, Config] = {
     "small": Config(
         recipe="small",
         training=dataclasses.replace(
-            _OURS, epochs=12, batch_size=32, learning_rate=4e-3, label_smoothing=0.0
+            _OURS, epochs=8, batch_size=32, learning_rate=4e-3, label_smoothing=0.0
         ),
         augmentation=_MODERATE,
         network="resnet8_p8",
