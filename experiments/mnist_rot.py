@@ -58,9 +58,9 @@ _EVERY_ANGLE = Augmentation(rotation=180.0, shift=1.0)
 
 RECIPES: dict[str, Config] = {
     # The network of 26,747 parameters in an hour on two cores; it sees every digit at all angles.
-    #   command   python -m experiments.mnist_rot --recipe ours
-    #   time      not measured yet
-    #   result    not measured yet
+    #   command   python -m experiments.mnist_rot --recipe ours --data mnist_rot_made
+    #   time      47 minutes on two cores, with other work on them
+    #   result    2.05 % (one seed); --network mnist_cnn, the plain CNN: 3.41 % in 9 minutes
     "ours": Config(
         recipe="ours",
         training=_OURS,

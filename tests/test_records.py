@@ -74,3 +74,18 @@ def test_a_wide_network_is_built_fast():
 def test_the_order_is_that_of_the_accuracy():
     record = json.loads((ROOT / "benchmarks/results/equivariance_order.json").read_text())
     assert all(value < 0.2 for value in record["metrics"].values())
+
+
+def test_rotated_mnist():
+    """The published network learns in an hour on two cores, and the README says what came out."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for file, network in (("mnist_rot_ours", "mnist_rot"), ("mnist_rot_ours_cnn", "mnist_cnn")):
+        record = json.loads((ROOT / f"benchmarks/results/{file}.json").read_text())
+        assert "dirty" not in record["commit"] and not record["config"]["validate"]
+        metrics = record["metrics"][network]
+        assert f"{metrics['parameters']:,}" in readme
+        assert f"{metrics['error']['mean']:.2f} %" in readme
+        if network == "mnist_rot":
+            assert metrics["parameters"] == 26_747
+            assert metrics["error"]["worst"] <= 2.2
+            assert record["seconds"]["in all"] <= 3600
