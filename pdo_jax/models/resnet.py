@@ -72,7 +72,7 @@ class Block(nnx.Module):
         self.dropout = _dropout(dropout_rate, rngs)
         self.down, self.activation = down, activation
 
-    def __call__(self, x: Float[_check.Array, "n h w g i"]) -> Float[jax.Array, "n y x g o"]:
+    def __call__(self, x: Float[jax.Array, "n h w g i"]) -> Float[jax.Array, "n y x g o"]:
         """Map a field to a field."""
         activation = ACTIVATIONS[self.activation]
         y = activation(self.norm1(x))
@@ -119,7 +119,7 @@ class Invariants(nnx.Module):
         self.norm2 = _norm(out_features, dtype, rngs)
         self.activation = activation
 
-    def __call__(self, x: Float[_check.Array, "n h w g i"]) -> Float[jax.Array, "n o"]:
+    def __call__(self, x: Float[jax.Array, "n h w g i"]) -> Float[jax.Array, "n o"]:
         """Map a field to `(N, out_features)` numbers."""
         x = ACTIVATIONS[self.activation](self.norm1(self.conv(x)))
         return self.norm2(jnp.mean(x, axis=(1, 2, 3)))
