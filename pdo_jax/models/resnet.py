@@ -233,15 +233,15 @@ class ResNet(nnx.Module):
         Warns:
             EquivarianceWarning: once, if strides do not fit the size of the images.
         """
-        x = self.stem(_check.floating("x", x, "(N, H, W, in_features)", 4, exact=True))
+        y = self.stem(_check.floating("x", x, "(N, H, W, in_features)", 4, exact=True))
         for block in self.blocks:
-            x = block(x)
-        x = ACTIVATIONS[self.activation](self.norm(x))
+            y = block(y)
+        y = ACTIVATIONS[self.activation](self.norm(y))
         if self.invariants is None:
-            x = jnp.mean(x, axis=(1, 2)).reshape(-1, self.head.in_features)
+            y = jnp.mean(y, axis=(1, 2)).reshape(-1, self.head.in_features)
         else:
-            x = self.invariants(x)
-        return self.head(x if self.dropout is None else self.dropout(x))
+            y = self.invariants(y)
+        return self.head(y if self.dropout is None else self.dropout(y))
 
 
 def resnet8(
