@@ -223,7 +223,7 @@ def test_half_precision_sums_in_float32():
 
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import pdo_jax as pdo
 from pdo_jax import stencil_conv
 stencil_conv.SLICE_BYTES = 1 << 14
@@ -234,7 +234,7 @@ w = jax.random.normal(jax.random.key(1), (9, 4, 2, 2))
 def run(x, w):
     loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm="stencils")))
     return jax.value_and_grad(loss, (0, 1))(x, w)
-mesh = jax.make_mesh((4,), ("data",))
+mesh = Mesh(np.array(jax.devices()), ("data",))
 split = jax.device_put(x, NamedSharding(mesh, P("data")))
 whole, parts = jax.jit(run)(x, w), jax.jit(run)(split, jax.device_put(w, NamedSharding(mesh, P())))
 for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
