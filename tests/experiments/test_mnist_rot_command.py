@@ -13,6 +13,9 @@ from experiments.mnist_rot import RECIPES, Config
 from experiments.results import ROOT
 
 
+RATE = RECIPES["ours"].training.learning_rate
+
+
 @pytest.fixture
 def command(monkeypatch):
     """Return what a command line makes of the options, without running it."""
@@ -119,7 +122,7 @@ def test_stopping_is_no_error(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--help"], 0, ["--recipe {ours,invariant,published,", "(default: 0.004)"]),
+        (["--help"], 0, ["--recipe {ours,invariant,published,", f"(default: {RATE})"]),
         (["--recipe", "published", "--help"], 0, ["(default: 5 100 150)"]),
         (["--recipe.epoch", "3"], 2, ["Perhaps you meant", "--recipe.epochs"]),
         (["--netwrok", "mnist_cnn"], 2, ["Perhaps you meant", "--network"]),
