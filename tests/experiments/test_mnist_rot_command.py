@@ -12,7 +12,6 @@ from experiments import classification, mnist_rot, recipes, runs
 from experiments.mnist_rot import RECIPES, Config
 from experiments.results import ROOT
 
-
 RATE = RECIPES["ours"].training.learning_rate
 
 
