@@ -68,6 +68,7 @@ class Work:
                 "devices, which share every batch."
             )
         self.data = devices.replicate((images, labels), self.mesh)
+        self._programs: dict[Any, step.Program] = {}
 
     @property
     def total(self) -> int:
@@ -96,10 +97,16 @@ class Work:
         return min(programs, key=lambda program: self.pace(program, state))
 
     def _compiled(self, graph: Any, state: step.State, together: bool, fused: int) -> step.Program:
-        options: Any = dict(together=together, fused=fused)
-        program = step.Program(graph, self.recipe, self.prepare, self.count, self.mesh, **options)
-        program.compile(state, self.data, program.order(state, 1))
-        return program
+        """Return the compiled step; seeds that are trained one after the other share it."""
+        key = (graph, together, fused)
+        if key not in self._programs:
+            options: Any = dict(together=together, fused=fused)
+            program = step.Program(
+                graph, self.recipe, self.prepare, self.count, self.mesh, **options
+            )
+            program.compile(state, self.data, program.order(state, 1))
+            self._programs[key] = program
+        return self._programs[key]
 
     def pace(self, program: step.Program, state: step.State) -> float:
         """Return the seconds of a step, the median of a few calls; the state stays as it is."""

@@ -209,6 +209,9 @@ class Loop:
         record, seeds = self.record, len(self.seeds)
         numbers = {name: np.mean(rows, axis=0).tolist() for name, rows in record.history.items()}
         record.history = {}
+        recipe = self.work.recipe
+        rate = learning_rate(recipe, self.work.steps)((self.done - 1) // recipe.accumulate)
+        numbers["learning_rate"] = [float(np.asarray(rate))] * seeds
         if self.evaluate is not None:
             with _timed(record.seconds, "evaluate"):
                 found = [self.evaluate(model) for model in self.models()]
@@ -220,12 +223,8 @@ class Loop:
             rows = record.curve.setdefault(name, [])
             rows += [unknown] * (epoch - 1 - len(rows)) + [numbers.get(name, unknown)]
         if log is not None:
-            recipe = self.work.recipe
-            rate = learning_rate(recipe, self.work.steps)((self.done - 1) // recipe.accumulate)
             means = {name: float(np.mean(rows[-1])) for name, rows in record.curve.items()}
-            log.write(
-                self.done, {"epoch": epoch, "learning_rate": float(np.asarray(rate)), **means}
-            )
+            log.write(self.done, {"epoch": epoch, **means})
 
     def _save(self) -> None:
         """Save what was reached, unless it is worthless: the loss shows it a step later."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -66,6 +67,7 @@ class Recipe:
             )
 
 
+@functools.cache  # so that models of one kind with their optimisers are equal, and share a program
 def optimizer(recipe: Recipe, steps: int) -> optax.GradientTransformation:
     """Return the optimiser of a recipe for so many steps an epoch."""
     moments = {

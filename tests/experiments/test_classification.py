@@ -61,7 +61,7 @@ def test_record(run):
         assert len(metrics["error"]["seeds"]) == 2 and metrics["error"]["mean"] < 40
         assert len(metrics["equivariance_error"]) == 4
         for curve in found["curve"][label]:
-            assert set(curve) == {"loss", "accuracy", "equivariance_error"}
+            assert set(curve) == {"loss", "accuracy", "learning_rate", "equivariance_error"}
             assert len(curve["loss"]) == 4
     first, second = (found["metrics"][label]["error"]["seeds"] for label in ("tiny", "tiny-2"))
     np.testing.assert_allclose(found["metrics"]["difference"]["seeds"], np.subtract(first, second))

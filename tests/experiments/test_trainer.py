@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments import recipes, trainer
+from experiments import recipes, step, trainer
 
 RECIPE = recipes.Recipe(epochs=4, batch_size=8, learning_rate=0.05)
 
@@ -52,8 +52,8 @@ def trained(data, folder):
 
 
 def test_it_learns(data, trained):
-    assert set(trained.curve) == {"loss", "accuracy", "again"}
-    assert [len(values) for values in trained.curve.values()] == [4, 4, 4]
+    assert set(trained.curve) == {"loss", "accuracy", "learning_rate", "again"}
+    assert [len(values) for values in trained.curve.values()] == [4, 4, 4, 4]
     assert trained.curve["loss"][-1] < 0.5 * trained.curve["loss"][0]
     assert trainer.accuracy(trained.model, *data) > 0.9
 
@@ -184,6 +184,18 @@ def test_what_was_chosen_for_several_seeds_is_kept(data, tmp_path):
     (tmp_path / "choices.json").write_text(json.dumps({"together": not chosen, "fused": 1}))
     again = trainer.train_seeds(Net, *data, recipe, seeds=[0, 1], folder=tmp_path, resume=True)
     assert again[0].execution.together is not chosen
+
+
+def test_seeds_apart_share_a_program(data, monkeypatch):
+    compiled = []
+    whole = step.Program.compile
+    monkeypatch.setattr(
+        step.Program, "compile", lambda self, *a: compiled.append(self) or whole(self, *a)
+    )
+    execution = trainer.Execution(together=False)
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    trainer.train_seeds(Net, *data, recipe, seeds=[0, 1], execution=execution)
+    assert len(compiled) == 1
 
 
 def test_seeds_must_differ(data):
