@@ -89,3 +89,11 @@ def test_rotated_mnist():
             assert metrics["parameters"] == 26_747
             assert metrics["error"]["worst"] <= 2.2
             assert record["seconds"]["in all"] <= 3600
+
+
+def test_an_epoch_is_fast():
+    metrics = json.loads((ROOT / "benchmarks/results/epoch.json").read_text())["metrics"]
+    assert metrics["stencils, one whole epoch, seconds"] <= 60
+    docs = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    assert f"takes {metrics['stencils, one whole epoch, seconds']:.1f} s" in docs
+    assert f"a step {metrics['stencils, step, seconds an epoch'] / 93:.3f} s" in docs
