@@ -20,7 +20,15 @@ def test_first_is_noted_second_raises(number, capfd):
     assert signal.getsignal(number) is before
 
 
-def test_outside_the_main_thread_nothing_is_noted():
+@pytest.fixture
+def python_handler():
+    """Python's own handler of Ctrl-C, which is not there if the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_outside_the_main_thread_nothing_is_noted(python_handler):
     seen = []
 
     def work():
