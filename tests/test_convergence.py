@@ -210,7 +210,7 @@ def test_errors_of_each_element():
     B = pdo.filter_basis("p8")
     errors = pdo.convergence_errors(lifting(B), "p8", size=B.size, meshes=(0.2, 0.1), points=16)
     assert errors.shape == (2, 8) and errors.dtype == np.float64
-    assert np.all(errors[:, ::2] < 1e-12)  # quarter turns
+    assert np.all(errors[:, ::2] < 1e-11)  # quarter turns: rounding, of weights as large as mesh^-4
     np.testing.assert_allclose(errors[0, 1::2] / errors[1, 1::2], 4, rtol=0.02)
 
 
