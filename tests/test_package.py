@@ -21,7 +21,8 @@ PACKAGE = ROOT / "pdo_jax"
 ROWS = (
     ("groups", "stencils", "operators"),
     ("basis",),
-    ("kernels", "windows"),
+    ("span",),
+    ("kernels", "windows", "stencil_conv"),
     ("conv", "harmonic", "relaxed", "pde", "fields", "equivariance"),
     ("nn",),
     ("models", "export"),
