@@ -96,6 +96,7 @@ def test_it_goes_on_in_the_middle_of_an_epoch(half, resumed, whole):
     assert same(resumed[1], whole)
 
 
+@pytest.mark.slow
 def test_plain_recipe_goes_on_as_well(tmp_path):
     expected = train(tmp_path / "whole", PLAIN, augment=None)
     train_until(3, tmp_path / "run", PLAIN, augment=None)
@@ -148,6 +149,7 @@ def other_statistics(state):
 @pytest.mark.parametrize(
     "forget", [reset_optimiser, reset_average, other_key, other_dropout, other_statistics]
 )
+@pytest.mark.slow
 def test_whatever_is_forgotten_shows(stopped, whole, monkeypatch, forget):
     """Negative control."""
     restore = Checkpoints.restore
@@ -160,6 +162,7 @@ def test_whatever_is_forgotten_shows(stopped, whole, monkeypatch, forget):
     assert not same(train(stopped, resume=True), whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_goes_on(tmp_path):
     recipe = dataclasses.replace(EVERYTHING, checkpoint_every=0.0)
     asked = []
