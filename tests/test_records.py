@@ -97,3 +97,13 @@ def test_an_epoch_is_fast():
     docs = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
     assert f"takes {metrics['stencils, one whole epoch, seconds']:.1f} s" in docs
     assert f"a step {metrics['stencils, step, seconds an epoch'] / 93:.3f} s" in docs
+
+
+def test_a_network_over_p8_beside_its_plain_twin():
+    """The comparison is kept whichever way it fell: equal sizes, three seeds, an interval."""
+    record = json.loads((ROOT / "benchmarks/results/cifar_small.json").read_text())
+    counts = [record["metrics"][name]["parameters"] for name in ("resnet8_p8", "resnet8")]
+    assert abs(counts[0] / counts[1] - 1) < 0.05
+    assert record["config"]["limit"] == 5000 and len(record["seeds"]) == 3
+    low, high = record["metrics"]["difference"]["interval"]
+    assert low < record["metrics"]["difference"]["mean"] < high
