@@ -76,13 +76,13 @@ def _program(
 ) -> timing.Program:
     graph, first = starts[0]
     program = work.program(graph, first, together, fused)
-    order = program.order(first, 1)
+    orders = [program.order(state, 1) for _, state in starts]
     # Steps donate their states, which several programs start from.
     states = [jax.tree.map(lambda array: array.copy(), state) for _, state in starts]
 
     def call() -> Any:
         numbers = None
-        for i, state in enumerate(states):
+        for i, (state, order) in enumerate(zip(states, orders, strict=True)):
             for position in range(0, steps, fused):
                 state, numbers, _ = program.run(state, work.data, order, position, fused)
             states[i] = state
