@@ -1,4 +1,4 @@
-"""The constant tensor of a PDO-eConv: groups x operators x stencils -> filters.
+"""The constant tensor of a layer; of a PDO-eConv: groups x operators x stencils -> filters.
 
 A filter w of 3x3 numbers is read as a polynomial H of d_x, d_y: w = c T, where row i of T is the
 second-order stencil of monomial i, so c = w T^-1. Element g of the group turns H into H(A_g^-1 d),
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import math
 from typing import Any
 
@@ -27,9 +28,92 @@ Orientation = float | tuple[tuple[float, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class FilterBasis:
-    """How every weight of a filter looks after each element of a group, as `filter_basis` makes it.
+    """How every weight of a filter looks after each element of a group: what a layer is made of.
 
-    Bases are immutable, compare and hash by their options, and pickle by them.
+        kernel_g = sum_m w[m] values[g, m]
+
+    `filter_basis` makes those of PDO-eConvs and `pdo_jax.pde` some others, but any values do that
+    move with the group: values[h g] is values[g] moved by h, which is checked for the elements h
+    that permute the pixels. Bases are immutable, compare and hash by value, and pickle.
+
+    Args:
+        group: the `Group` G or its name.
+        values: `(|G|, M, k, k)`, k odd; `(|G|, M, k, k, k)` in space. Kept in float64, read-only.
+
+    Raises:
+        ValueError: if the values have another shape, or do not move with the group.
+
+    Example:
+        >>> bars = np.zeros((4, 1, 3, 3))
+        >>> bars[::2, 0, 1, :] = bars[1::2, 0, :, 1] = 1.0  # lying, standing, lying, standing
+        >>> FilterBasis(as_group("p4"), bars).num_operators
+        1
+    """
+
+    group: Group
+    values: np.ndarray = dataclasses.field(repr=False, compare=False)
+    digest: str = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        values = np.array(self.values, np.float64)
+        group, taps = as_group(self.group), values.shape[2:]
+        shape = (group.order, *values.shape[1:2], *taps[:1] * group.ndim)
+        if values.shape != shape or not values.size:
+            axes = f"(|G|, M{', k' * group.ndim})"
+            raise ValueError(
+                f"values has shape {values.shape}, but {axes} with |G| = {group.order} is needed "
+                f"for {group.name}; stack the kernels of every element."
+            )
+        if taps[0] % 2 == 0:
+            raise ValueError(
+                f"values has shape {values.shape}: the number of taps k (={taps[0]}) must be odd, "
+                f"so that a kernel has a middle; pad it to {taps[0] + 1}."
+            )
+        flat = values.reshape(*values.shape[:2], -1)
+        for h in np.flatnonzero(group.on_grid):
+            where = _moved_taps(taps, group.matrices[h])
+            error = np.max(np.abs(flat[group.product[h]][:, :, where] - flat))
+            if error > 1e-9 * np.max(np.abs(values)):
+                raise ValueError(
+                    f"values must move with the group, but values[h g] and values[g] moved by h, "
+                    f"element {h} of {group.name}, differ by {error:.2g}; rotate the filters."
+                )
+        values.flags.writeable = False
+        digest = hashlib.sha256(values.tobytes() + str(values.shape).encode()).hexdigest()
+        object.__setattr__(self, "group", group)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "digest", digest)
+
+    @property
+    def size(self) -> int:
+        """The number k of taps along every axis."""
+        return self.values.shape[-1]
+
+    @property
+    def num_operators(self) -> int:
+        """The number M of filters, and so of free weights for a pair of channels."""
+        return self.values.shape[1]
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.group, self.values)
+
+
+def _moved_taps(taps: tuple[int, ...], matrix: np.ndarray) -> np.ndarray:
+    """Return where a matrix that permutes the taps puts each of them, as indices of flat kernels.
+
+    Args:
+        taps: `(k, k)`, or `(k, k, k)` in space.
+        matrix: a signed permutation, in coordinates x right, y up, z in depth.
+    """
+    rows = np.indices(taps).reshape(len(taps), -1) - taps[0] // 2
+    signs = np.where(np.arange(len(taps)) == 1, -1, 1)[:, None]  # rows are z, y downwards, x
+    moved = (signs * (matrix @ (signs * rows[::-1])))[::-1].astype(int)
+    return np.asarray(np.ravel_multi_index(tuple(moved + taps[0] // 2), taps))
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorBasis(FilterBasis):
+    """The basis of a PDO-eConv, as `filter_basis` makes it; it compares by its options as well.
 
     Attributes:
         group: the group G.
@@ -46,7 +130,6 @@ class FilterBasis:
         values: `(|G|, M, k, k)` float64, read-only; `(|G|, M, k, k, k)` in space.
     """
 
-    group: Group
     order: int
     orientation: Orientation
     scheme: str
@@ -54,15 +137,8 @@ class FilterBasis:
     operators: str
     sigma: float | None
     band: float | None
-    size: int
     monomials: tuple[operators.Monomial, ...] = dataclasses.field(repr=False, compare=False)
     synthesis: np.ndarray = dataclasses.field(repr=False, compare=False)
-    values: np.ndarray = dataclasses.field(repr=False, compare=False)
-
-    @property
-    def num_operators(self) -> int:
-        """The number M of operators, and so of free weights for a pair of channels."""
-        return len(self.monomials)
 
     def weights(self, coefficients: np.ndarray, mesh: float = 1.0) -> np.ndarray:
         """Return the weights of an operator that is given in physical units.
@@ -95,8 +171,8 @@ class FilterBasis:
         return np.tensordot((mesh**-degrees)[:, None] * self.synthesis, coefficients, axes=(0, 0))
 
     def __reduce__(self) -> tuple:
-        options = (f.name for f in dataclasses.fields(self) if f.compare)
-        return _build, tuple(getattr(self, name) for name in options)
+        options = (f.name for f in dataclasses.fields(self) if f.compare and f.init)
+        return _build, (*(getattr(self, name) for name in options), self.size)
 
 
 @functools.lru_cache(maxsize=256)
@@ -110,7 +186,7 @@ def _build(
     sigma: float | None,
     band: float | None,
     size: int | None,
-) -> FilterBasis:
+) -> OperatorBasis:
     """Compute a basis from checked options: T^-1 . R_g . D."""
     sources = operators.monomials(group.ndim, order, family)
     targets = operators.monomials(group.ndim, max(map(sum, sources)), "total")
@@ -131,10 +207,10 @@ def _build(
     synthesis = _synthesis(group.ndim, order, family, sources)
     mixed = np.einsum("mi,git->gmt", np.linalg.inv(synthesis), rotated[:, :, occurring])
     values = np.tensordot(mixed, taps, axes=1)
-    for array in (synthesis, values):
-        array.flags.writeable = False
-    return FilterBasis(
+    synthesis.flags.writeable = False
+    return OperatorBasis(
         group,
+        values,
         order,
         orientation,
         scheme,
@@ -142,10 +218,8 @@ def _build(
         family,
         sigma,
         band,
-        k,
         sources,
         synthesis,
-        values,
     )
 
 
@@ -207,7 +281,7 @@ def filter_basis(
     sigma: float | None = None,
     band: float | None = None,
     size: int | None = None,
-) -> FilterBasis:
+) -> OperatorBasis:
     """Return the constant tensor from which all kernels of a PDO-eConv are made.
 
         basis[g] = T^-1 . R_g . D             kernel_g = sum_m w[m] basis[g, m]
@@ -233,7 +307,7 @@ def filter_basis(
             (with "gaussian" at least two standard deviations on both sides).
 
     Returns:
-        A `FilterBasis`.
+        An `OperatorBasis`, which is a `FilterBasis`.
 
     Raises:
         TypeError, ValueError: if an argument breaks its rule.

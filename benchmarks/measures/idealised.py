@@ -30,7 +30,7 @@ import numpy as np
 
 import pdo_jax as pdo
 from experiments import networks
-from pdo_jax.basis import FilterBasis
+from pdo_jax.basis import OperatorBasis
 
 SOURCES = ("stencils", "nonlinearity", "pooling", "border")
 FINER = 2  # how many times finer the grid is on which an ideal activation is computed
@@ -83,7 +83,7 @@ def _cut(x: jax.Array, frame: int) -> jax.Array:
 
 def _convolve(x: jax.Array, conv: Any, exact: bool) -> jax.Array:
     """Apply a lifting layer or a group convolution; channels are flat, group element first."""
-    basis: FilterBasis = conv.basis
+    basis: OperatorBasis = conv.basis
     weights = conv.kernel[...]
     waves = np.einsum("guvt,gmt->guvm", *_taps(basis, exact, x.shape[1]), optimize=True)
     waves = jnp.asarray(waves, _complex(x.dtype))
@@ -97,7 +97,7 @@ def _convolve(x: jax.Array, conv: Any, exact: bool) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _taps(basis: FilterBasis, exact: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _taps(basis: OperatorBasis, exact: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the waves exp(i w t) at all taps, `(|G|, U, V, T)`, and the taps, `(|G|, M, T)`.
 
     Those of the grid lie on the pixels. The exact ones are the taps of the reference stencil, which
@@ -127,7 +127,7 @@ def _waves(frequencies: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.where(nyquist[:, None], np.cos(phases), np.exp(1j * phases))
 
 
-def reference(basis: FilterBasis) -> FilterBasis:
+def reference(basis: OperatorBasis) -> OperatorBasis:
     """Return the basis of the same operators in the frame of the grid, for the identity alone."""
     return pdo.filter_basis(
         "p1",

@@ -167,7 +167,7 @@ _expand = jax.jit(kernels.expand, static_argnums=(1, 2))
 
 
 def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
-    basis, weights = layer.basis, layer.kernel[...]
+    basis, weights = layer.basis, layer.weights()
     placed = layer.strides, layer.padding, layer.kernel_dilation
     if type(layer)._function is conv.group_conv_transpose:
         geometry = conv.transposed(basis, *placed)

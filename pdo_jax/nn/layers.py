@@ -7,11 +7,14 @@ neither is ever saved, and training and evaluation have the same parameter tree.
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.nn.initializers import Initializer, zeros
@@ -19,8 +22,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check, conv, windows
-from pdo_jax.basis import filter_basis
-from pdo_jax.groups import Group
+from pdo_jax.basis import FilterBasis, filter_basis
+from pdo_jax.groups import Group, cyclic
 from pdo_jax.groups import group as as_group
 from pdo_jax.nn.initializers import flat, he_normal
 
@@ -35,7 +38,7 @@ class _PDOLayer(nnx.Module):
         self,
         in_features: int,
         out_features: int,
-        group: Group | str,
+        group: Group | str | FilterBasis,
         *,
         strides: conv.PerAxis = 1,
         padding: windows.Padding = "SAME",
@@ -55,17 +58,18 @@ class _PDOLayer(nnx.Module):
         sigma: float | None = None,
         band: float | None = None,
         size: int | None = None,
+        angular_size: int | None = None,
         algorithm: str = "auto",
         rngs: nnx.Rngs,
     ):
         self.in_features = _check.integer("in_features", in_features, 1)
         self.out_features = _check.integer("out_features", out_features, 1)
-        self.basis = filter_basis(
+        self.basis = _basis(
             group,
-            order,
-            orientation,
-            scheme,
-            accuracy,
+            order=order,
+            orientation=orientation,
+            scheme=scheme,
+            accuracy=accuracy,
             operators=operators,
             sigma=sigma,
             band=band,
@@ -82,16 +86,27 @@ class _PDOLayer(nnx.Module):
         self.algorithm = _check.choice("algorithm", algorithm, conv.ALGORITHMS)
         self.dtype, self.param_dtype, self.precision = *_dtypes(dtype, param_dtype), precision
 
-        copies = (self.basis.group.order,) if self._on_fields else ()
+        self.angular_size = _angular_size(angular_size, self.basis.group, self._on_fields)
+        copies = (self.angular_size or self.basis.group.order,) if self._on_fields else ()
         channels = self.in_features // groups
         shape = (self.basis.num_operators, *copies, channels, self.out_features)
         if kernel_init is None:
-            kernel_init = he_normal(self.basis, self._fan_in(channels))
+            kernel_init = he_normal(self.basis, self._fan_in(channels * math.prod(copies)))
         self.kernel = nnx.Param(kernel_init(_key(rngs), shape, param_dtype))
         self.bias = _bias(use_bias, bias_init, self.out_features, param_dtype, rngs)
 
-    def _fan_in(self, channels: int) -> float:
-        return channels * self.basis.group.order if self._on_fields else channels
+    def _fan_in(self, inputs: int) -> float:
+        """Return how many numbers of the input, of `inputs` at a pixel, are not zero."""
+        return inputs
+
+    def weights(self) -> jax.Array:
+        """Return the free weights for every group element: `kernel`, and zeros beyond its reach."""
+        kernel = self.kernel[...]
+        if self.angular_size is None:
+            return kernel
+        reach, order = self.angular_size // 2, self.basis.group.order
+        zeros = [(0, order - self.angular_size) if i == 1 else (0, 0) for i in range(kernel.ndim)]
+        return jnp.roll(jnp.pad(kernel, zeros), -reach, axis=1)
 
     def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... g o"]:
         """Apply the layer.
@@ -105,7 +120,7 @@ class _PDOLayer(nnx.Module):
         x = _cast(x, self.kernel, self.dtype)
         y = type(self)._function(
             x,
-            self.kernel[...],
+            self.weights(),
             self.basis,
             self.strides,
             self.padding,
@@ -125,7 +140,7 @@ class PDOLift(_PDOLayer):
     Args:
         in_features: the number of channels of the image.
         out_features: the number of fields.
-        group: the `Group` or its name.
+        group: the `Group` or its name, with the options of the basis below; or a `FilterBasis`.
         strides: the step in pixels.
         padding: "SAME" (symmetric at every stride), "VALID", "CIRCULAR", "REFLECT", an integer, or
             an integer or pair for each axis.
@@ -146,7 +161,8 @@ class PDOLift(_PDOLayer):
         sigma: the standard deviation of "gaussian" in pixels.
         band: the largest frequency of "optimal" in radians per pixel.
         size: the number of taps; None for the smallest.
-        algorithm: "auto" or "direct".
+        angular_size: None: an image has no orientations.
+        algorithm: "auto", "direct" or "stencils".
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -178,17 +194,20 @@ class PDOConv(_PDOLayer):
     Args:
         in_features: the number of fields of the input.
         out_features: the number of fields of the output.
-        group: the `Group` or its name.
+        group: the `Group` or its name, or a `FilterBasis`.
         strides, padding, kernel_dilation: as in `PDOLift`.
         feature_group_count: the number of groups into which the channels are split, never the
             group axis.
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
-        algorithm: "auto" or "direct".
+        angular_size: the odd number of neighbouring orientations that are seen, |G| if None; of
+            cyclic groups of the plane alone.
+        algorithm: as in `PDOLift`.
         rngs: the random keys; `params` is used.
 
     Attributes:
-        kernel: `nnx.Param`, `(M, |G|, in_features / feature_group_count, out_features)`.
+        kernel: `nnx.Param`, `(M, |G|, in_features / feature_group_count, out_features)`; with
+            `angular_size` in place of |G|, orientation -(angular_size // 2) first.
         bias: `nnx.Param`, `(out_features,)`, or None.
         basis: the `FilterBasis`.
 
@@ -216,13 +235,14 @@ class PDOConvTranspose(_PDOLayer):
     Args:
         in_features: the number of fields of the input.
         out_features: the number of fields of the output.
-        group: the `Group` or its name.
+        group: the `Group` or its name, or a `FilterBasis`.
         strides: the factor of enlargement.
         padding: "SAME", "VALID", or numbers of zeros around the enlarged input.
         kernel_dilation, feature_group_count: as in `PDOConv`.
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
-        algorithm: "auto" or "direct".
+        angular_size: as in `PDOConv`.
+        algorithm: as in `PDOLift`.
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -241,12 +261,12 @@ class PDOConvTranspose(_PDOLayer):
 
     _function = conv.group_conv_transpose
 
-    def _fan_in(self, channels: int) -> float:
+    def _fan_in(self, inputs: int) -> float:
         # Of the pixels under a kernel one in prod(strides) is not zero.
         enlargement = 1
         for stride in self.strides:
             enlargement *= stride
-        return super()._fan_in(channels) / enlargement
+        return inputs / enlargement
 
 
 class PointwiseConv(nnx.Module):
@@ -344,6 +364,38 @@ def _bias(
     use_bias: bool, init: Initializer, features: int, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Param | None:
     return nnx.Param(init(_key(rngs), (features,), dtype)) if use_bias else None
+
+
+def _basis(group: Group | str | FilterBasis, **options: Any) -> FilterBasis:
+    """Return the basis that a layer was given, or make it of a group and options."""
+    if not isinstance(group, FilterBasis):
+        return filter_basis(group, **options)
+    parameters = inspect.signature(filter_basis).parameters
+    for name, value in options.items():
+        if not np.array_equal(value, parameters[name].default):
+            raise ValueError(
+                f"{name} (={value!r}) is an option for the basis of a group, but group is a "
+                "FilterBasis already; leave it out, or pass the group."
+            )
+    return group
+
+
+def _angular_size(size: int | None, group: Group, on_fields: bool) -> int | None:
+    if size is None:
+        return None
+    size = _check.integer("angular_size", size, 1)
+    if not on_fields or group.ndim != 2 or group != cyclic(group.order):
+        raise ValueError(
+            f"angular_size (={size}) needs neighbouring orientations, but "
+            + (f"{group.name} is not cyclic" if on_fields else "images have none")
+            + "; pass None."
+        )
+    if size % 2 == 0 or size > group.order:
+        raise ValueError(
+            f"angular_size (={size}) must be odd and at most {group.order}, the order of "
+            f"{group.name}; pass e.g. {min(size, group.order) - 1 | 1}."
+        )
+    return size
 
 
 def _divisor(groups: int, in_features: int, out_features: int) -> int:
