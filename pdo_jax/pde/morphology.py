@@ -1,0 +1,405 @@
+"""Max-plus convolution, and the dilations and erosions that are made of it.
+
+    y(g) = max_h x(h) - k_g(h)          over the window of g, inside the image
+
+The derivative goes to one winner: of every output only the tap that reached the maximum is kept, a
+number of one byte for windows of up to 256 points. With w(g) the winner,
+
+    dy(g) = dx(w(g)) - dk_g(w(g))
+
+so that forward mode gathers, and reverse mode gives each dy(g) back to one x(h) and one k_g(h).
+Between winners that tie, the first tap in the order (row, column, angle) wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Float
+
+from pdo_jax import _check
+from pdo_jax.pde import geometry, kernels, windows
+from pdo_jax.pde.windows import Shape
+
+Window = tuple[int, int, int]  # (kH, kW, kOr)
+
+
+def morphological_conv(
+    x: Float[_check.Array, "..."],
+    kernel: kernels.Kernel,
+    kernel_size: Sequence[int] | None = None,
+) -> Float[jax.Array, "..."]:
+    """Convolve in the algebra of maxima and sums.
+
+        y(g) = max_h x(h) - k_g(h)
+
+    Positions outside the image do not take part; the angle is periodic. Differentiable in `x` and
+    in the kernel: see the head of this file.
+
+    Args:
+        x: `(..., H, W, Or, C)` field, or `(..., H, W, C)` image on the plane.
+        kernel: `(Or, kH, kW, kOr, C)`, already rotated: entry (t, i, j, l) belongs to the pixel i
+            rows below the first row of the window, j columns to the right, and to the orientation
+            t + l - kOr // 2. On the plane `(kH, kW, C)`. Or a function of (c1, c2, c3), or of
+            (x, y) on the plane, that is sampled at `geometry.log_coordinates` or
+            `geometry.offsets`; its arguments have a last axis of length 1 for channels.
+        kernel_size: the window of a kernel that is a function: three numbers, or two on the plane.
+
+    Returns:
+        An array of the shape and dtype of `x`. Differences are taken in float32 at least.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> x = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
+        >>> morphological_conv(x, lambda x, y: (x**2 + y**2) / 4, (3, 3))[1:4, 1:4, 0].tolist()
+        [[0.5, 0.75, 0.5], [0.75, 1.0, 0.75], [0.5, 0.75, 0.5]]
+
+    References:
+        Smets, Portegies, Bekkers, Duits: PDE-based group equivariant convolutional neural networks
+        (JMIV 2022), whose k box f is minus ours of -f.
+    """
+    if callable(kernel):
+        ndim = 3 if kernel_size is None else len(geometry.check_kernel_size(kernel_size))
+        field = windows.check_field(x, ndim)
+        kernel = kernels.sampled(kernel, kernel_size, field.shape[-2], ndim)
+        shape = (*kernel.shape[:-1], field.shape[-1])
+        kernel = jnp.broadcast_to(kernel, shape) if kernel.shape[-1] == 1 else kernel
+    array, kernel, _ = windows.check(x, kernel)
+    return _max_plus(array, kernel).reshape(x.shape)
+
+
+def dilation(
+    x: Float[_check.Array, "..."],
+    metric: geometry.Metric,
+    kernel_size: Sequence[int] = (5, 5, 5),
+    alpha: float = 0.65,
+    *,
+    distance: str = "log",
+) -> Float[jax.Array, "..."]:
+    """Dilate: solve u_t = |grad u|^(2 alpha) up to time 1.
+
+        y(g) = max_h x(h) - k(g^-1 h),        k from `morphological_kernel`
+
+    Args:
+        x: `(..., H, W, Or, C)` field, or `(..., H, W, C)` image on the plane.
+        metric: `(C, 3)` or `(C, 3, 3)` on SE(2); `(C,)`, `(C, 2, 2)` or `Finsler` on the plane; see
+            `pdo_jax.pde.geometry`.
+        kernel_size: `(kH, kW, kOr)`, or `(kH, kW)` on the plane; odd.
+        alpha: above 1/2 and at most 1.
+        distance: the estimate of distances on SE(2).
+
+    Returns:
+        An array of the shape and dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> x = jnp.zeros((9, 9, 8, 2))
+        >>> dilation(x, jnp.ones((2, 3)), (5, 5, 3)).shape
+        (9, 9, 8, 2)
+
+    References:
+        Smets et al. (JMIV 2022). Exact quarter turns need Or in multiples of 4 and kH = kW.
+    """
+    sizes = geometry.check_kernel_size(kernel_size)
+    field = windows.check_field(x, len(sizes))
+    orientations = field.shape[-2] if len(sizes) == 3 else None
+    k = kernels.morphological_kernel(metric, sizes, orientations, alpha, distance=distance)
+    return morphological_conv(x, k)
+
+
+def erosion(
+    x: Float[_check.Array, "..."],
+    metric: geometry.Metric,
+    kernel_size: Sequence[int] = (5, 5, 5),
+    alpha: float = 0.65,
+    *,
+    distance: str = "log",
+) -> Float[jax.Array, "..."]:
+    """Erode: solve u_t = -|grad u|^(2 alpha) up to time 1.
+
+        y(g) = min_h x(h) + k(g^-1 h) = -dilation(-x)
+
+    Args:
+        x: as in `dilation`, like everything else.
+        metric: see `dilation`.
+        kernel_size: see `dilation`.
+        alpha: see `dilation`.
+        distance: see `dilation`.
+
+    Returns:
+        An array of the shape and dtype of `x`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
+    Example:
+        >>> erosion(jnp.ones((9, 9, 2)), jnp.ones(2), (3, 3))[0, 0].tolist()
+        [1.0, 1.0]
+    """
+    return -dilation(-jnp.asarray(x), metric, kernel_size, alpha, distance=distance)
+
+
+# ------------------------------------------------------------------------- the maximum, its winner
+
+
+@jax.custom_jvp
+def _max_plus(x: Float[jax.Array, "n h w t c"], kernel: Float[jax.Array, "t i j l c"]) -> jax.Array:
+    """Return y(g) = max_h x(h) - k_g(h)."""
+    (y,) = _max_plus_p.bind(x, kernel, winners=False)
+    return y
+
+
+@_max_plus.defjvp
+def _max_plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    (x, kernel), (dx, dk) = primals, tangents
+    y, winners = _max_plus_p.bind(x, kernel, winners=True)
+    window = kernel.shape[1:4]
+    dy = _at_winners_p.bind(dx, winners, window=window)
+    # The sign goes to the kernel, which is small: on the way back it would be one more field.
+    dy += _at_taps_p.bind(-dk, winners, window=window).astype(dy.dtype)
+    return y, dy
+
+
+def _search(
+    x: jax.Array, kernel: jax.Array, *, winners: bool, one_by_one: bool
+) -> tuple[jax.Array, ...]:
+    """Return the maximum and, if asked, the first tap that reaches it, `(N, H, W, Or, C)`."""
+    shape = Shape(kernel.shape[1:4], x.shape[-2], x.shape[-1])  # pyright: ignore
+    dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), np.float32)
+    taps = windows.lanes(kernel).astype(dtype)
+
+    def one(x: jax.Array) -> tuple[jax.Array, ...]:
+        # A finite number: no difference of it is infinite or no number.
+        padded = windows.pad(x.astype(dtype), shape, float(jnp.finfo(dtype).min))
+        # What both passes compare must be one number: nothing may be fused into one of them.
+        padded, kernel = lax.optimization_barrier((padded, taps))
+        y = _maximum(shape, padded, kernel)
+        found = (y.astype(x.dtype), _winner(shape, padded, kernel, y)) if winners else (y,)
+        return tuple(a.astype(a.dtype if winners else x.dtype).reshape(x.shape) for a in found)
+
+    return _over_examples(one, one_by_one, x)
+
+
+def _over_examples(function: Callable[..., Any], one_by_one: bool, *arrays: jax.Array) -> Any:
+    """Apply a function to every example; one by one, what lies between stays in the caches."""
+    if one_by_one:
+        return lax.map(lambda one: function(*one), arrays)
+    return jax.vmap(function)(*arrays)
+
+
+def _maximum(shape: Shape, padded: jax.Array, taps: jax.Array) -> jax.Array:
+    height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
+    start = jnp.full((height, width, shape.lanes), -jnp.inf, padded.dtype)
+    return _over_taps(shape, padded, taps, start, lambda y, value, _: jnp.maximum(y, value))
+
+
+def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> jax.Array:
+    """Return the first tap that reaches the maximum.
+
+    A second pass: a loop that carried both would do all the work once for each of its two results.
+    """
+    dtype = _winner_dtype(shape.taps)
+    middle = jnp.full(y.shape, shape.taps // 2, dtype)  # where a NaN is: any tap inside
+
+    def reached(winner: jax.Array, value: jax.Array, tap: jax.Array) -> jax.Array:
+        return jnp.where(value == y, tap.astype(dtype), winner)
+
+    return _over_taps(shape, padded, taps, middle, reached)
+
+
+def _winner_dtype(taps: int) -> Any:
+    return next(d for d in (np.uint8, np.uint16, np.uint32) if taps <= np.iinfo(d).max + 1)
+
+
+def _over_taps(
+    shape: Shape,
+    padded: jax.Array,
+    taps: jax.Array,
+    start: jax.Array,
+    update: Callable[..., jax.Array],
+) -> jax.Array:
+    """Fold `update(result, difference, tap)` over all taps, the last one first.
+
+    A loop over the rows of the window, in whose body a run of taps is one fused loop over pixels.
+    """
+    height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
+    rows, columns, turns = shape.window
+    for run in reversed(windows.runs(shape)):
+
+        def row(step: jax.Array, result: jax.Array, run=run) -> jax.Array:
+            i = np.int32(rows - 1) - step
+            strip = lax.dynamic_slice_in_dim(padded, i, height, 0)
+            of_row = lax.dynamic_index_in_dim(taps, i, 0, keepdims=False)
+            for j, turn in reversed(run):
+                first = turn * shape.channels
+                part = strip[:, j : j + width, first : first + shape.lanes]
+                tap = i * np.int32(columns * turns) + np.int32(j * turns + turn)
+                result = update(result, part - of_row[j, turn], tap)
+            return result
+
+        start = lax.fori_loop(np.int32(0), np.int32(rows), row, start)
+    return start
+
+
+# Four linear maps as primitives of JAX, in pairs that are each other's transposes:
+#
+#     at_winners   dy(g) = dx(w(g))             to_winners   dx(h) = sum of dy(g), w(g) = h
+#     at_taps      dy(g) = dk_g(w(g))           to_taps      dk_t(i) = sum of dy(g), w(g) = i
+#
+# JAX's own derivatives of the same gathers would keep the positions, four bytes each, and more.
+
+
+def _at_winners(
+    dx: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool
+) -> jax.Array:
+    def one(dx: jax.Array, winner: jax.Array) -> jax.Array:
+        return dx.reshape(-1).at[_positions(winner, window)].get(mode="promise_in_bounds")
+
+    return _over_examples(one, one_by_one, dx, winners)
+
+
+def _to_winners(
+    dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool
+) -> jax.Array:
+    def one(dy: jax.Array, winner: jax.Array) -> jax.Array:
+        where = _positions(winner, window).reshape(-1)
+        zeros = jnp.zeros(dy.size, dy.dtype)
+        return zeros.at[where].add(dy.reshape(-1), mode="promise_in_bounds").reshape(dy.shape)
+
+    return _over_examples(one, one_by_one, dy, winners)
+
+
+def _at_taps(dk: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool) -> jax.Array:
+    def one(winner: jax.Array) -> jax.Array:
+        return dk.reshape(-1).at[_taps(winner, window)].get(mode="promise_in_bounds")
+
+    return _over_examples(one, one_by_one, winners)
+
+
+def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool) -> jax.Array:
+    del one_by_one  # the sum over examples is one by one anyway
+    orientations, channels = dy.shape[-2:]
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        one, winner = (lax.dynamic_index_in_dim(a, i, 0, keepdims=False) for a in (dy, winners))
+        where = _taps(winner, window).reshape(-1)
+        return total.at[where].add(one.reshape(-1).astype(total.dtype), mode="promise_in_bounds")
+
+    precise = jnp.promote_types(dy.dtype, np.float32)
+    total = jnp.zeros(orientations * math.prod(window) * channels, precise)
+    total = lax.fori_loop(0, len(dy), add, total)
+    return total.reshape(orientations, *window, channels).astype(dy.dtype)
+
+
+def _positions(winner: jax.Array, window: Window) -> jax.Array:
+    """Return where the winners of one example lie in the flat field."""
+    height, width, orientations, channels = winner.shape
+    tap = winner.astype(np.int32)
+    rows, columns, turns = window
+    h, w, t, c = (lax.broadcasted_iota(np.int32, winner.shape, axis) for axis in range(4))
+    # Only in fields of nothing but infinities is a winner outside.
+    h = jnp.clip(h + tap // (columns * turns) - rows // 2, 0, height - 1)
+    w = jnp.clip(w + tap // turns % columns - columns // 2, 0, width - 1)
+    t = (t + tap % turns + orientations - turns // 2) % orientations
+    return ((h * width + w) * orientations + t) * channels + c
+
+
+def _taps(winner: jax.Array, window: Window) -> jax.Array:
+    """Return where the winners of one example lie in the flat kernel."""
+    channels = winner.shape[-1]
+    t, c = (lax.broadcasted_iota(np.int32, winner.shape, axis) for axis in (2, 3))
+    return (t * math.prod(window) + winner.astype(np.int32)) * channels + c
+
+
+# ------------------------------------------------------------------------------- the primitives
+
+# A primitive is what derivatives and vmap see as one operation, and what each platform lowers in
+# its own way.
+
+
+def _primitive(name: str, function: Callable[..., Any], results: bool) -> Primitive:
+    """Return a primitive that on CPU works on one example after the other."""
+    primitive = Primitive(name)
+    primitive.multiple_results = results
+    plain = partial(function, one_by_one=False)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("window", "winners")))
+
+    def shapes(*arrays: Any, **options: Any) -> Any:
+        return jax.tree.map(jax.typeof, jax.eval_shape(partial(plain, **options), *arrays))
+
+    primitive.def_abstract_eval(shapes)
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=results))
+    careful = mlir.lower_fun(partial(function, one_by_one=True), multiple_results=results)
+    mlir.register_lowering(primitive, careful, platform="cpu")
+    return primitive
+
+
+def _batched(primitive: Primitive, over_examples: Callable[[tuple], bool]) -> None:
+    """Let vmap make the new axis one with that of the examples, or else of the channels."""
+
+    def batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[Any, Any]:
+        (size,) = {a.shape[i] for a, i in zip(arrays, axes, strict=True) if i is not None}
+        examples = over_examples(axes)
+
+        def merge(a: jax.Array, axis: int | None, keep: bool) -> jax.Array:
+            if axis is None and keep:
+                return a
+            a = jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+            if examples:
+                return a.reshape(-1, *a.shape[2:])
+            a = jnp.moveaxis(a, 0, -2)
+            return a.reshape(*a.shape[:-2], -1)
+
+        def split(y: jax.Array) -> jax.Array:
+            if examples:
+                return y.reshape(size, -1, *y.shape[1:])
+            return jnp.moveaxis(y.reshape(*y.shape[:-1], size, -1), -2, 0)
+
+        first, second = arrays
+        keep = (
+            examples and primitive is _max_plus_p
+        )  # its second array is the same for all examples
+        y = primitive.bind(merge(first, axes[0], False), merge(second, axes[1], keep), **options)
+        y = jax.tree.map(split, y)
+        return y, jax.tree.map(lambda _: 0, y)
+
+    batching.primitive_batchers[primitive] = batch
+
+
+def _linear(name: str, function: Callable[..., jax.Array], over_examples: bool) -> Primitive:
+    """Return a primitive that is linear in its first array; the second one, winners, says how."""
+    primitive = _primitive(name, function, results=False)
+    _batched(primitive, lambda axes: over_examples)
+    ad.defjvp(primitive, lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o))
+    return primitive
+
+
+def _transposes(one: Primitive, other: Primitive) -> None:
+    for primitive, transpose in ((one, other), (other, one)):
+        ad.primitive_transposes[primitive] = lambda ct, _, winners, transpose=transpose, **o: (
+            transpose.bind(ct, winners, **o),
+            None,
+        )
+
+
+_max_plus_p = _primitive("pdo_max_plus", _search, results=True)
+_batched(_max_plus_p, lambda axes: axes[1] is None)
+_at_winners_p = _linear("pdo_at_winners", _at_winners, over_examples=True)
+_to_winners_p = _linear("pdo_to_winners", _to_winners, over_examples=True)
+_at_taps_p = _linear("pdo_at_taps", _at_taps, over_examples=False)
+_to_taps_p = _linear("pdo_to_taps", _to_taps, over_examples=False)
+_transposes(_at_winners_p, _to_winners_p)
+_transposes(_at_taps_p, _to_taps_p)
