@@ -19,6 +19,7 @@ from flax import nnx
 
 from experiments import devices, step
 from experiments.evaluation import Prepare
+from experiments.objectives import CrossEntropy, Objective
 from experiments.recipes import Recipe
 from experiments.results import write_json
 
@@ -45,17 +46,26 @@ class Work:
 
     Args:
         images: `(N, H, W, C)` uint8 or floating.
-        labels: `(N,)` integers.
+        targets: `(N, ...)`, what `objective` takes.
         recipe: how to train.
         prepare: what happens to the images of a batch.
+        objective: what is lowered; None for the cross-entropy of classes.
 
     Raises:
-        ValueError: if there are fewer images than one batch, or devices cannot share a batch.
+        ValueError: if there are fewer examples than one batch, or devices cannot share a batch.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, recipe: Recipe, prepare: Prepare):
+    def __init__(
+        self,
+        images: np.ndarray,
+        targets: np.ndarray,
+        recipe: Recipe,
+        prepare: Prepare,
+        objective: Objective | None = None,
+    ):
         self.recipe, self.prepare, self.mesh = recipe, prepare, devices.mesh()
-        self.count = len(images)
+        self.objective = objective or CrossEntropy(recipe.label_smoothing)
+        self.count = self.objective.examples(len(images))
         self.steps = self.count // recipe.batch_size  # in an epoch
         if not self.steps:
             raise ValueError(
@@ -67,7 +77,7 @@ class Work:
                 f"batch_size (={recipe.batch_size}) must be a multiple of the {self.mesh.size} "
                 "devices, which share every batch."
             )
-        self.data = devices.replicate((images, labels), self.mesh)
+        self.data = devices.replicate((images, targets), self.mesh)
         self._programs: dict[Any, step.Program] = {}
 
     @property
@@ -102,7 +112,13 @@ class Work:
         if key not in self._programs:
             options: Any = dict(together=together, fused=fused)
             program = step.Program(
-                graph, self.recipe, self.prepare, self.count, self.mesh, **options
+                graph,
+                self.recipe,
+                self.objective,
+                self.prepare,
+                self.count,
+                self.mesh,
+                **options,
             )
             program.compile(state, self.data, program.order(state, 1))
             self._programs[key] = program

@@ -69,6 +69,8 @@ class Loop:
         evaluate: numbers for the curve.
         folder: of checkpoints and logs.
         resume: whether to go on from what `folder` holds.
+        seconds: end after the first step at which training itself has taken so long, as if it had
+            been the last; None for no limit.
     """
 
     def __init__(
@@ -84,10 +86,11 @@ class Loop:
         evaluate: Evaluate | None,
         folder: Path | None,
         resume: bool,
+        seconds: float | None = None,
     ):
         self.work, self.graph, self.state, self.seeds = work, graph, state, seeds
         self.together, self.label, self.evaluate = together, label, evaluate
-        self.folder, self.resume = folder, resume
+        self.folder, self.resume, self.seconds = folder, resume, seconds
         self.record = Record(fused=fused)
         self.checkpoints: Checkpoints | None = None
         self.done = 0  # steps
@@ -101,7 +104,7 @@ class Loop:
                 self.checkpoints = stack.enter_context(Checkpoints(self.folder, KEEP))
                 if self.checkpoints.latest() is not None:
                     self._go_on(self.checkpoints)
-            if self.done < self.work.total:
+            if not self._is_over():
                 self._train(stack)
 
     def models(self) -> list[nnx.Module]:
@@ -139,22 +142,23 @@ class Loop:
         log = self._log(stack)
         size = work.recipe.batch_size
         bar = Progress(self.label, work.total * size, initial=self.done * size)
-        bar, stop = stack.enter_context(bar), False
-        while self.done < work.total:
+        bar, over, stop = stack.enter_context(bar), False, False
+        while not over:
             order = program.order(self.state, self.done // work.steps + 1)
             end = (self.done // work.steps + 1) * work.steps
-            while self.done < end:
+            while self.done < end and not over:
                 with _timed(record.seconds, "train"):
                     taken = self._call(program, order)
                 bar.update(taken * size, self._newest())
-                if self.done == end:
+                over = self._is_over()
+                if self.done == end or over:
                     self._end_epoch(log)
                 # Processes must agree; several ask each other only when they wait anyway.
                 if not self.unread or jax.process_count() == 1:
                     stop = devices.agreed(interrupts.asked)
-                if self._is_due() or stop:
+                if self._is_due() or stop or over:
                     self._save()
-                if stop and self.done < work.total:
+                if stop and not over:
                     raise Interrupted(self._how_far())
 
     def _log(self, stack: contextlib.ExitStack) -> Log | None:
@@ -172,9 +176,16 @@ class Loop:
         self.done += taken
         self.unread.append(numbers)
         # Reading a number waits for the device: do it seldom.
-        if len(self.unread) * taken >= max(1, self.work.steps // 10) or taken == left:
+        seldom = max(1, self.work.steps // 10)
+        if len(self.unread) * taken >= seldom or taken == left or self.seconds is not None:
             self._read()
         return taken
+
+    def _is_over(self) -> bool:
+        if self.seconds is None:
+            return self.done == self.work.total
+        late = devices.agreed(self.record.seconds["train"] >= self.seconds)
+        return late or self.done == self.work.total
 
     def _often(self) -> int:
         """Return the steps between two checkpoints; 0 if only the end is kept."""
@@ -183,7 +194,7 @@ class Loop:
 
     def _is_due(self) -> bool:
         often = self._often()
-        return self.done == self.work.total or bool(often and self.done % often == 0)
+        return bool(often and self.done % often == 0)
 
     def _read(self) -> None:
         """Fetch the numbers of the steps since the last time; stop at a loss that is none."""
@@ -218,7 +229,7 @@ class Loop:
             for name in {name: None for one in found for name in one}:
                 numbers[name] = [float(one.get(name, np.nan)) for one in found]
         unknown = [np.nan] * seeds
-        epoch = self.done // self.work.steps
+        epoch = -(-self.done // self.work.steps)  # the last may have been cut short
         for name in {**record.curve, **numbers}:
             rows = record.curve.setdefault(name, [])
             rows += [unknown] * (epoch - 1 - len(rows)) + [numbers.get(name, unknown)]

@@ -1,10 +1,11 @@
 """One step of training as a pure function of arrays, and its compiled forms.
 
-    batch -> images of the batch -> augment, normalise -> loss -> gradients -> weights -> average
+    batch -> its examples -> augment, normalise -> loss -> gradients -> weights -> average
 
 The data lie on the device as a whole, in the form in which they are stored; a step takes its share
-of the epoch's order. All that is random follows from the seed and the number of the step, so that
-a run can go on from any step as if it had never stopped. `trainer` calls it in a loop.
+of the epoch's order, and the objective says what an example is and what its loss is. All that is
+random follows from the seed and the number of the step, so that a run can go on from any step as if
+it had never stopped. `trainer` calls it in a loop.
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import devices
 from experiments.evaluation import Prepare
+from experiments.objectives import Numbers, Objective
 from experiments.recipes import Recipe, optimizer
-
-Numbers = dict[str, jax.Array]
 
 
 class State(NamedTuple):
@@ -91,8 +90,9 @@ class Program:
     Args:
         graph: the structure from `start`.
         recipe: how to train.
+        objective: what is lowered.
         prepare: what happens to the images.
-        count: training images.
+        count: examples in an epoch.
         mesh: the devices; each takes its share of every batch.
         together: whether states are stacked: all seeds take each step at once.
         fused: the steps of one call.
@@ -102,6 +102,7 @@ class Program:
         self,
         graph: Any,
         recipe: Recipe,
+        objective: Objective,
         prepare: Prepare,
         count: int,
         mesh: jax.sharding.Mesh,
@@ -110,7 +111,7 @@ class Program:
         fused: int = 1,
     ):
         self.fused = fused
-        step = partial(_step, graph, recipe, prepare, mesh)
+        step = partial(_step, graph, recipe, objective, prepare, mesh)
         order = partial(_order, count)
         if together:
             step, order = jax.vmap(step, (0, None, 0, None)), jax.vmap(order, (0, None))
@@ -122,7 +123,7 @@ class Program:
         self._compiled: dict[bool, Callable[..., Any]] = {}
 
     def order(self, state: State, epoch: int) -> jax.Array:
-        """Return the order in which an epoch sees the images."""
+        """Return the order in which an epoch sees the examples."""
         return self._order(state.key, np.int32(epoch))
 
     def compile(self, state: State, data: tuple, order: jax.Array) -> None:
@@ -160,6 +161,7 @@ def _several(
 def _step(
     graph: Any,
     recipe: Recipe,
+    objective: Objective,
     prepare: Prepare,
     mesh: jax.sharding.Mesh,
     state: State,
@@ -170,16 +172,16 @@ def _step(
     """Take one step, on the batch that comes at `position` (in batches) of the epoch's order."""
     size = recipe.batch_size
     batch = devices.split_batch(lax.dynamic_slice(order, (position * size,), (size,)), mesh)
-    images, labels = (array[batch] for array in data)
+    images, targets = objective.draw(_key(state.key, 2, state.step), data, batch)
     images = devices.split_batch(prepare(images, _key(state.key, 1, state.step)), mesh)
     model, optimiser = nnx.merge(graph, state.net)
     differentiate = nnx.value_and_grad(_loss, has_aux=True)
-    (loss, right), gradient = differentiate(model, images, labels, recipe.label_smoothing)
+    (loss, numbers), gradient = differentiate(model, objective, images, targets)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with its integer counter
         optimiser.update(model, gradient)
         ema = _average(state, nnx.state(model, nnx.Param), recipe.ema)
     net = nnx.state((model, optimiser))
-    return State(net, ema, state.key, state.step + 1), {"loss": loss, "accuracy": right}
+    return State(net, ema, state.key, state.step + 1), {"loss": loss, **numbers}
 
 
 def _average(state: State, parameters: nnx.State, keep: float) -> nnx.State | None:
@@ -192,12 +194,8 @@ def _average(state: State, parameters: nnx.State, keep: float) -> nnx.State | No
 
 
 def _loss(
-    model: Any, images: jax.Array, labels: jax.Array, smoothing: float
-) -> tuple[jax.Array, jax.Array]:
-    """Return the mean cross-entropy and the share of correct guesses."""
+    model: Any, objective: Objective, images: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, Numbers]:
+    """Return the loss of what the model says, in float32 at least, and the other numbers."""
     logits = model(images)
-    logits = logits.astype(jnp.promote_types(logits.dtype, np.float32))
-    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    loss = optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
-    right = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
-    return jnp.mean(loss), jnp.mean(right, dtype=logits.dtype)
+    return objective(logits.astype(jnp.promote_types(logits.dtype, np.float32)), targets)

@@ -1,11 +1,11 @@
-"""Training, for all experiments: classifiers, images in memory, a recipe.
+"""Training, for all experiments: a network, images in memory, an objective, a recipe.
 
     every epoch: an order -> every batch: one compiled step -> evaluate; now and then a checkpoint
 
-`loop` holds the loop, `step` the step itself, `evaluation` what a trained model says of images,
-`recipes` how to train. What is reported is the last epoch: nothing in here chooses one. A run that
-was stopped at any moment goes on from its last checkpoint, and ends in the same bits as if it had
-not been stopped.
+`loop` holds the loop, `step` the step itself, `objectives` what it lowers, `evaluation` what a
+trained model says of images, `recipes` how to train. What is reported is the last epoch: nothing in
+here chooses one. A run that was stopped at any moment goes on from its last checkpoint, and ends in
+the same bits as if it had not been stopped.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from experiments.loop import Diverged as Diverged
 from experiments.loop import Evaluate as Evaluate
 from experiments.loop import Interrupted as Interrupted
 from experiments.loop import Loop
+from experiments.objectives import Objective
 from experiments.recipes import Recipe
 
 Curve = dict[str, list[float]]
@@ -42,15 +43,18 @@ class Trained:
     seconds: dict[str, float]
     execution: Execution
     """How the work was done, choices included."""
+    steps: int
+    """How many were taken: fewer than the recipe has, where there was a limit of seconds."""
 
 
 def train(
     model: nnx.Module,
     images: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     recipe: Recipe,
     *,
     seed: int,
+    objective: Objective | None = None,
     label: str = "train",
     normalise: Map | None = None,
     augment: Augment | None = None,
@@ -58,15 +62,17 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     execution: Execution | None = None,
+    seconds: float | None = None,
 ) -> Trained:
-    """Train a classifier and return it as it is after the last epoch.
+    """Train a network and return it as it is after the last epoch.
 
     Args:
         model: maps images to logits; its own seed decides how it starts. It is left as it was.
         images: `(N, H, W, C)`; uint8 pixels are divided by 255, floats are taken as they are.
-        labels: `(N,)` integers.
+        targets: what belongs to each image: `(N,)` integers, the labels, or what `objective` takes.
         recipe: how to train.
-        seed: of the order of the images, and of what `augment` does.
+        seed: of the order of the images, of what `augment` does, and of what `objective` draws.
+        objective: what is lowered, hashable; None for the cross-entropy of classes.
         label: the words before the progress bar.
         normalise: what the network sees of an image; part of the compiled step, hashable.
         augment: maps a key and the images of a batch to other images; likewise.
@@ -75,10 +81,13 @@ def train(
         folder: where checkpoints and logs go; None keeps none.
         resume: go on from the newest checkpoint in `folder`, if there is one.
         execution: how the work is done.
+        seconds: end after the first step at which training itself (no compilation, no evaluation)
+            has taken so long. How many steps those are depends on the machine, so a run that goes
+            on after a stop is then not the same to the last bit.
 
     Returns:
         The trained model, its curve (loss, accuracy and what `evaluate` gives), the seconds that
-        compilation, training and evaluation took, and how the work was done.
+        compilation, training and evaluation took, how the work was done, and the number of steps.
 
     Raises:
         ValueError: if there are fewer images than one batch, or devices cannot share a batch.
@@ -88,7 +97,7 @@ def train(
         OSError: if there is no room for the checkpoints.
     """
     execution = execution or Execution()
-    work = Work(images, labels, recipe, Prepare(normalise, augment))
+    work = Work(images, targets, recipe, Prepare(normalise, augment), objective)
     graph, state = work.start([model], [seed], together=False)
     loop = Loop(
         work,
@@ -101,6 +110,7 @@ def train(
         evaluate=evaluate,
         folder=folder,
         resume=resume,
+        seconds=seconds,
     )
     loop.run()
     return _results(loop)[0]
@@ -109,10 +119,11 @@ def train(
 def train_seeds(
     build: Callable[[int], nnx.Module],
     images: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     recipe: Recipe,
     *,
     seeds: Sequence[int],
+    objective: Objective | None = None,
     label: str = "train",
     normalise: Map | None = None,
     augment: Augment | None = None,
@@ -120,6 +131,7 @@ def train_seeds(
     folder: Path | None = None,
     resume: bool = False,
     execution: Execution | None = None,
+    seconds: float | None = None,
 ) -> list[Trained]:
     """Train one network a seed, each as it would be alone, to the tolerance of rounding.
 
@@ -129,16 +141,18 @@ def train_seeds(
     Args:
         build: makes the model of a seed.
         images: as in `train`, like everything that is not described here.
-        labels: likewise.
+        targets: likewise.
         recipe: likewise.
         seeds: of the models and of their training, all different.
-        label: likewise, as `normalise`, `augment`, `evaluate`, `resume` and `execution`.
+        objective: see `train`.
+        label: see `train`.
         normalise: see `train`.
         augment: see `train`.
         evaluate: see `train`.
         folder: every seed has a folder of its own in it, `seed_folder`.
         resume: see `train`.
         execution: see `train`.
+        seconds: see `train`; seeds that are trained together share them.
 
     Returns:
         What `train` returns, for every seed. Seeds that were trained together share the seconds.
@@ -149,7 +163,7 @@ def train_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds (={tuple(seeds)}) must be one at least, and all different.")
     execution = execution or Execution()
-    work = Work(images, labels, recipe, Prepare(normalise, augment))
+    work = Work(images, targets, recipe, Prepare(normalise, augment), objective)
     together = False
     if len(seeds) > 1:
         execution = choose_together(work, build, seeds, execution, folder, resume)
@@ -168,6 +182,7 @@ def train_seeds(
             evaluate=evaluate,
             folder=_folder(folder, some),
             resume=resume,
+            seconds=seconds,
         )
         loop.run()
         if together and folder is not None:
@@ -212,4 +227,5 @@ def _results(loop: Loop) -> list[Trained]:
         {k: [row[i] for row in rows] for k, rows in record.curve.items()} for i in range(count)
     ]
     models = loop.models()
-    return [Trained(m, curve, seconds, execution) for m, curve in zip(models, curves, strict=True)]
+    pairs = zip(models, curves, strict=True)
+    return [Trained(model, curve, seconds, execution, loop.done) for model, curve in pairs]
