@@ -28,6 +28,7 @@ ENTRIES = (
     "drift",
     "budget",
     "training",
+    "distance",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 
