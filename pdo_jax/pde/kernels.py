@@ -8,17 +8,14 @@ The evolution to a time t other than 1 is that of the metric m t^(-1 / alpha), s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.pde import geometry
-
-Kernel = _check.Array | Callable[..., jax.Array]
 
 
 def coordinates(kernel_size: Sequence[int], orientations: int | None) -> np.ndarray:
@@ -64,6 +61,7 @@ def morphological_kernel(
         TypeError, ValueError: if an argument breaks its rule.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> k = morphological_kernel(jnp.array([[1.0, 4.0, 1.0]]), (3, 3, 3), 8, alpha=1.0)
         >>> k.shape, k[0, 1, :, 1, 0].tolist()  # along the orientation, no turn
         ((8, 3, 3, 3, 1), [0.25, 0.0, 0.25])
@@ -108,6 +106,7 @@ def diffusion_kernel(
         TypeError, ValueError: if an argument breaks its rule.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> k = diffusion_kernel(jnp.ones((2, 3)), (5, 5, 3), 8)
         >>> k.shape, jnp.sum(k[3, ..., 0]).round(6).item()
         ((8, 5, 5, 3, 2), 1.0)
@@ -120,28 +119,6 @@ def diffusion_kernel(
     squares = geometry.squared_distance(where, metric, distance)
     axes = (-4, -3, -2) if squares.ndim == 5 else (-3, -2)
     return jax.nn.softmax(-squares, axes)
-
-
-def sampled(
-    kernel: Kernel, kernel_size: Sequence[int] | None, orientations: int | None, ndim: int
-) -> _check.Array:
-    """Return a kernel as an array: a function of the coordinates is sampled on the grid.
-
-    Args:
-        kernel: an array, or a function of (c1, c2, c3), or of (x, y) on the plane. Each is an array
-            `(Or, kH, kW, kOr, 1)` or `(kH, kW, 1)`, so that parameters `(C,)` broadcast.
-        kernel_size: the window of a function.
-        orientations: of the field.
-        ndim: 2 for the plane, 3 for SE(2).
-    """
-    if not callable(kernel):
-        return kernel
-    if kernel_size is None:
-        raise ValueError(
-            f"kernel_size must be given with a kernel that is a function; pass e.g. {(5,) * ndim}."
-        )
-    where = coordinates(geometry.check_kernel_size(kernel_size, ndim), orientations)
-    return jnp.asarray(kernel(*(jnp.asarray(c)[..., None] for c in np.moveaxis(where, -1, 0))))
 
 
 def check_alpha(alpha: float) -> float:

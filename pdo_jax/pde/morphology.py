@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -23,19 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.pde import geometry, kernels, windows
-from pdo_jax.pde.windows import Shape
-
-Window = tuple[int, int, int]  # (kH, kW, kOr)
+from pdo_jax.pde.windows import Shape, Window
 
 
 def morphological_conv(
     x: Float[_check.Array, "..."],
-    kernel: kernels.Kernel,
+    kernel: windows.Kernel,
     kernel_size: Sequence[int] | None = None,
 ) -> Float[jax.Array, "..."]:
     """Convolve in the algebra of maxima and sums.
@@ -69,14 +66,8 @@ def morphological_conv(
         Smets, Portegies, Bekkers, Duits: PDE-based group equivariant convolutional neural networks
         (JMIV 2022), whose k box f is minus ours of -f.
     """
-    if callable(kernel):
-        ndim = 3 if kernel_size is None else len(geometry.check_kernel_size(kernel_size))
-        field = windows.check_field(x, ndim)
-        kernel = kernels.sampled(kernel, kernel_size, field.shape[-2], ndim)
-        shape = (*kernel.shape[:-1], field.shape[-1])
-        kernel = jnp.broadcast_to(kernel, shape) if kernel.shape[-1] == 1 else kernel
-    array, kernel, _ = windows.check(x, kernel)
-    return _max_plus(array, kernel).reshape(x.shape)
+    field, kernel, _ = windows.check(x, kernel, kernel_size)
+    return _max_plus(field, kernel).reshape(x.shape)
 
 
 def dilation(
@@ -178,7 +169,7 @@ def _search(
 ) -> tuple[jax.Array, ...]:
     """Return the maximum and, if asked, the first tap that reaches it, `(N, H, W, Or, C)`."""
     shape = Shape(kernel.shape[1:4], x.shape[-2], x.shape[-1])  # pyright: ignore
-    dtype = jnp.promote_types(jnp.promote_types(x.dtype, kernel.dtype), np.float32)
+    dtype = np.promote_types(np.promote_types(x.dtype, kernel.dtype), np.float32)
     taps = windows.lanes(kernel).astype(dtype)
 
     def one(x: jax.Array) -> tuple[jax.Array, ...]:
@@ -190,20 +181,17 @@ def _search(
         found = (y.astype(x.dtype), _winner(shape, padded, kernel, y)) if winners else (y,)
         return tuple(a.astype(a.dtype if winners else x.dtype).reshape(x.shape) for a in found)
 
-    return _over_examples(one, one_by_one, x)
-
-
-def _over_examples(function: Callable[..., Any], one_by_one: bool, *arrays: jax.Array) -> Any:
-    """Apply a function to every example; one by one, what lies between stays in the caches."""
-    if one_by_one:
-        return lax.map(lambda one: function(*one), arrays)
-    return jax.vmap(function)(*arrays)
+    return windows.over_examples(one, one_by_one, x)
 
 
 def _maximum(shape: Shape, padded: jax.Array, taps: jax.Array) -> jax.Array:
     height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
     start = jnp.full((height, width, shape.lanes), -jnp.inf, padded.dtype)
-    return _over_taps(shape, padded, taps, start, lambda y, value, _: jnp.maximum(y, value))
+
+    def higher(y: jax.Array, part: jax.Array, cost: jax.Array, _: jax.Array) -> jax.Array:
+        return jnp.maximum(y, part - cost)
+
+    return windows.fold(shape, padded, taps, start, higher)
 
 
 def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> jax.Array:
@@ -214,44 +202,14 @@ def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> j
     dtype = _winner_dtype(shape.taps)
     middle = jnp.full(y.shape, shape.taps // 2, dtype)  # where a NaN is: any tap inside
 
-    def reached(winner: jax.Array, value: jax.Array, tap: jax.Array) -> jax.Array:
-        return jnp.where(value == y, tap.astype(dtype), winner)
+    def reached(winner: jax.Array, part: jax.Array, cost: jax.Array, tap: jax.Array) -> jax.Array:
+        return jnp.where(part - cost == y, tap.astype(dtype), winner)
 
-    return _over_taps(shape, padded, taps, middle, reached)
+    return windows.fold(shape, padded, taps, middle, reached)
 
 
 def _winner_dtype(taps: int) -> Any:
     return next(d for d in (np.uint8, np.uint16, np.uint32) if taps <= np.iinfo(d).max + 1)
-
-
-def _over_taps(
-    shape: Shape,
-    padded: jax.Array,
-    taps: jax.Array,
-    start: jax.Array,
-    update: Callable[..., jax.Array],
-) -> jax.Array:
-    """Fold `update(result, difference, tap)` over all taps, the last one first.
-
-    A loop over the rows of the window, in whose body a run of taps is one fused loop over pixels.
-    """
-    height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
-    rows, columns, turns = shape.window
-    for run in reversed(windows.runs(shape)):
-
-        def row(step: jax.Array, result: jax.Array, run=run) -> jax.Array:
-            i = np.int32(rows - 1) - step
-            strip = lax.dynamic_slice_in_dim(padded, i, height, 0)
-            of_row = lax.dynamic_index_in_dim(taps, i, 0, keepdims=False)
-            for j, turn in reversed(run):
-                first = turn * shape.channels
-                part = strip[:, j : j + width, first : first + shape.lanes]
-                tap = i * np.int32(columns * turns) + np.int32(j * turns + turn)
-                result = update(result, part - of_row[j, turn], tap)
-            return result
-
-        start = lax.fori_loop(np.int32(0), np.int32(rows), row, start)
-    return start
 
 
 # Four linear maps as primitives of JAX, in pairs that are each other's transposes:
@@ -268,7 +226,7 @@ def _at_winners(
     def one(dx: jax.Array, winner: jax.Array) -> jax.Array:
         return dx.reshape(-1).at[_positions(winner, window)].get(mode="promise_in_bounds")
 
-    return _over_examples(one, one_by_one, dx, winners)
+    return windows.over_examples(one, one_by_one, dx, winners)
 
 
 def _to_winners(
@@ -279,14 +237,14 @@ def _to_winners(
         zeros = jnp.zeros(dy.size, dy.dtype)
         return zeros.at[where].add(dy.reshape(-1), mode="promise_in_bounds").reshape(dy.shape)
 
-    return _over_examples(one, one_by_one, dy, winners)
+    return windows.over_examples(one, one_by_one, dy, winners)
 
 
 def _at_taps(dk: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool) -> jax.Array:
     def one(winner: jax.Array) -> jax.Array:
         return dk.reshape(-1).at[_taps(winner, window)].get(mode="promise_in_bounds")
 
-    return _over_examples(one, one_by_one, winners)
+    return windows.over_examples(one, one_by_one, winners)
 
 
 def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool) -> jax.Array:
@@ -298,7 +256,7 @@ def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: b
         where = _taps(winner, window).reshape(-1)
         return total.at[where].add(one.reshape(-1).astype(total.dtype), mode="promise_in_bounds")
 
-    precise = jnp.promote_types(dy.dtype, np.float32)
+    precise = np.promote_types(dy.dtype, np.float32)
     total = jnp.zeros(orientations * math.prod(window) * channels, precise)
     total = lax.fori_loop(0, len(dy), add, total)
     return total.reshape(orientations, *window, channels).astype(dy.dtype)
@@ -325,26 +283,6 @@ def _taps(winner: jax.Array, window: Window) -> jax.Array:
 
 
 # ------------------------------------------------------------------------------- the primitives
-
-# A primitive is what derivatives and vmap see as one operation, and what each platform lowers in
-# its own way.
-
-
-def _primitive(name: str, function: Callable[..., Any], results: bool) -> Primitive:
-    """Return a primitive that on CPU works on one example after the other."""
-    primitive = Primitive(name)
-    primitive.multiple_results = results
-    plain = partial(function, one_by_one=False)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("window", "winners")))
-
-    def shapes(*arrays: Any, **options: Any) -> Any:
-        return jax.tree.map(jax.typeof, jax.eval_shape(partial(plain, **options), *arrays))
-
-    primitive.def_abstract_eval(shapes)
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=results))
-    careful = mlir.lower_fun(partial(function, one_by_one=True), multiple_results=results)
-    mlir.register_lowering(primitive, careful, platform="cpu")
-    return primitive
 
 
 def _batched(primitive: Primitive, over_examples: Callable[[tuple], bool]) -> None:
@@ -381,7 +319,7 @@ def _batched(primitive: Primitive, over_examples: Callable[[tuple], bool]) -> No
 
 def _linear(name: str, function: Callable[..., jax.Array], over_examples: bool) -> Primitive:
     """Return a primitive that is linear in its first array; the second one, winners, says how."""
-    primitive = _primitive(name, function, results=False)
+    primitive = windows.primitive(name, function)
     _batched(primitive, lambda axes: over_examples)
     ad.defjvp(primitive, lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o))
     return primitive
@@ -395,7 +333,7 @@ def _transposes(one: Primitive, other: Primitive) -> None:
         )
 
 
-_max_plus_p = _primitive("pdo_max_plus", _search, results=True)
+_max_plus_p = windows.primitive("pdo_max_plus", _search, results=True)
 _batched(_max_plus_p, lambda axes: axes[1] is None)
 _at_winners_p = _linear("pdo_at_winners", _at_winners, over_examples=True)
 _to_winners_p = _linear("pdo_to_winners", _to_winners, over_examples=True)

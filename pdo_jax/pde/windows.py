@@ -14,24 +14,35 @@ of one orientation.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 
 from pdo_jax import _check
 from pdo_jax.fields import mirror
+from pdo_jax.pde import geometry, kernels
 
-# XLA on CPU makes vector instructions of loops that combine so many slices, and not of longer ones.
+Kernel = _check.Array | Callable[..., jax.Array]
+
+# XLA on CPU makes vector instructions of loops that combine so many slices, not of longer ones.
 TAPS_TOGETHER = 30
+
+
+Window = tuple[int, int, int]  # (kH, kW, kOr)
 
 
 class Shape(NamedTuple):
     """The sizes of a convolution; hashable."""
 
-    window: tuple[int, int, int]
-    """(kH, kW, kOr)."""
+    window: Window
+    """(kH, kW, kOr); kOr is 1 on the plane."""
     orientations: int
     """Or; 1 on the plane."""
     channels: int
@@ -48,16 +59,21 @@ class Shape(NamedTuple):
         return int(np.prod(self.window))
 
 
-def check(x: _check.Array, kernel: _check.Array) -> tuple[jax.Array, jax.Array, Shape]:
+def check(
+    x: _check.Array, kernel: Kernel, kernel_size: Sequence[int] | None
+) -> tuple[jax.Array, jax.Array, Shape]:
     """Return a field and a kernel in the form `(N, H, W, Or, C)` and `(Or, kH, kW, kOr, C)`.
 
     Args:
         x: `(..., H, W, Or, C)`, or `(..., H, W, C)` on the plane.
-        kernel: `(Or, kH, kW, kOr, C)`, or `(kH, kW, C)` on the plane.
+        kernel: `(Or, kH, kW, kOr, C)`, or `(kH, kW, C)` on the plane, or a function.
+        kernel_size: where a function is sampled.
 
     Raises:
-        TypeError, ValueError: if they are not arrays of these shapes, or do not fit.
+        TypeError, ValueError: if they are not of these shapes, or do not fit.
     """
+    if callable(kernel):
+        kernel = _sampled(x, kernel, kernel_size)
     kernel = _check.floating("kernel", kernel, "(Or, kH, kW, kOr, C) or (kH, kW, C)", 3)
     if kernel.ndim not in (3, 5):
         raise ValueError(
@@ -83,6 +99,30 @@ def check(x: _check.Array, kernel: _check.Array) -> tuple[jax.Array, jax.Array, 
         )
     x = x.reshape(-1, *x.shape[-4:])
     return x, kernel, Shape((window[0], window[1], window[2]), orientations, channels)
+
+
+def _sampled(
+    x: _check.Array, kernel: Callable[..., jax.Array], kernel_size: Sequence[int] | None
+) -> jax.Array:
+    """Return a function of the coordinates as an array of the number of channels of `x`."""
+    if kernel_size is None:
+        raise ValueError(
+            "kernel_size must be given with a kernel that is a function; pass e.g. (5, 5, 5), or "
+            "(5, 5) on the plane."
+        )
+    sizes = geometry.check_kernel_size(kernel_size)
+    field = check_field(x, len(sizes))
+    where = kernels.coordinates(sizes, field.shape[-2])
+    dtype = np.promote_types(field.dtype, np.float32)
+    values = kernel(*(jnp.asarray(c[..., None], dtype) for c in np.moveaxis(where, -1, 0)))
+    shape = (*where.shape[:-1], field.shape[-1])
+    try:
+        return jnp.broadcast_to(values, shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"kernel returned an array of shape {jnp.shape(values)}, but one that broadcasts to "
+            f"{shape} is needed; keep the shape of its arguments, and channels on the last axis."
+        ) from error
 
 
 def check_field(x: _check.Array, ndim: int) -> jax.Array:
@@ -115,14 +155,86 @@ def pad(x: jax.Array, shape: Shape, border: float | str) -> jax.Array:
                 x = jnp.take(x, mirror(np.arange(-radius, n + radius), n), axis=axis)
     else:
         sides = [(0, 0, 0)] * (x.ndim - 4) + [(height,) * 2 + (0,), (width,) * 2 + (0,)]
-        x = jax.lax.pad(x, np.asarray(border, x.dtype), [*sides, (0, 0, 0), (0, 0, 0)])
+        x = lax.pad(x, np.asarray(border, x.dtype), [*sides, (0, 0, 0), (0, 0, 0)])
     if turns:
         x = jnp.concatenate([x[..., -turns:, :], x, x[..., :turns, :]], axis=-2)
     return x.reshape(*x.shape[:-2], -1)
 
 
-def runs(shape: Shape) -> list[list[tuple[int, int]]]:
-    """Return the taps (j, l) of a row of the window, in runs that are worked off together."""
-    _, width, turns = shape.window
-    row = [(j, turn) for j in range(width) for turn in range(turns)]
-    return [row[i : i + TAPS_TOGETHER] for i in range(0, len(row), TAPS_TOGETHER)]
+def fold(
+    shape: Shape,
+    padded: jax.Array,
+    kernel: jax.Array,
+    start: jax.Array,
+    update: Callable[..., jax.Array],
+) -> jax.Array:
+    """Fold `update(result, part, weights, tap)` over all taps of the window, the last one first.
+
+    A loop over the rows of the window, in whose body a run of taps is one fused loop over pixels.
+
+    Args:
+        shape: of the convolution.
+        padded: one example, `(H + kH - 1, W + kW - 1, (Or + kOr - 1) C)`.
+        kernel: `(kH, kW, kOr, Or C)`.
+        start: `(H, W, Or C)`.
+        update: gets the result so far, what the tap sees of `padded`, its `(Or C,)` of the kernel,
+            and its number in the order (row, column, angle).
+    """
+    height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
+    rows, columns, turns = shape.window
+    of_row = [(j, turn) for j in range(columns) for turn in range(turns)]
+    runs = [of_row[i : i + TAPS_TOGETHER] for i in range(0, len(of_row), TAPS_TOGETHER)]
+    for run in reversed(runs):
+
+        def row(step: jax.Array, result: jax.Array, run=run) -> jax.Array:
+            i = np.int32(rows - 1) - step
+            strip = lax.dynamic_slice_in_dim(padded, i, height, 0)
+            weights = lax.dynamic_index_in_dim(kernel, i, 0, keepdims=False)
+            for j, turn in reversed(run):
+                first = turn * shape.channels
+                part = strip[:, j : j + width, first : first + shape.lanes]
+                tap = i * np.int32(columns * turns) + np.int32(j * turns + turn)
+                result = update(result, part, weights[j, turn], tap)
+            return result
+
+        start = lax.fori_loop(np.int32(0), np.int32(rows), row, start)
+    return start
+
+
+def over_examples(function: Callable[..., Any], one_by_one: bool, *arrays: jax.Array) -> Any:
+    """Apply a function to every example; one by one, what lies between stays in the caches."""
+    if one_by_one:
+        return lax.map(lambda one: function(*one), arrays)
+    return jax.vmap(function)(*arrays)
+
+
+def primitive(name: str, function: Callable[..., Any], *, results: bool = False) -> Primitive:
+    """Return a function of arrays as a primitive of JAX: one operation to derivatives and vmap.
+
+    Args:
+        name: of the primitive.
+        function: takes arrays and, by name, hashable options and `one_by_one`, which is True on
+            CPU.
+        results: whether it returns a tuple.
+    """
+    made = Primitive(name)
+    made.multiple_results = results
+    plain = partial(function, one_by_one=False)
+
+    def evaluate(*arrays: Any, **options: Any) -> Any:
+        return _evaluate(made, tuple(sorted(options.items())), *arrays)
+
+    def shapes(*arrays: Any, **options: Any) -> Any:
+        return jax.tree.map(jax.typeof, jax.eval_shape(partial(plain, **options), *arrays))
+
+    made.def_impl(evaluate)
+    made.def_abstract_eval(shapes)
+    mlir.register_lowering(made, mlir.lower_fun(plain, multiple_results=results))
+    careful = mlir.lower_fun(partial(function, one_by_one=True), multiple_results=results)
+    mlir.register_lowering(made, careful, platform="cpu")
+    return made
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(made: Primitive, options: tuple, *arrays: Any) -> Any:
+    return made.bind(*arrays, **dict(options))
