@@ -74,10 +74,11 @@ def test_a_nan_goes_on():
 
 def on_cuda():
     """Let JAX lower for a GPU where there is none: later versions ask what kind it is."""
-    if not hasattr(jax.sharding, "AbstractDevice") or jax.__version__ < "0.11":
+    if jax.__version_info__ < (0, 11):
         return contextlib.nullcontext()
     device = jax.sharding.AbstractDevice("NVIDIA H200", num_cores=None, platform="gpu")
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), device))
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    return jax.sharding.use_abstract_mesh(mesh)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
