@@ -81,6 +81,7 @@ def on_cuda():
     return jax.sharding.use_abstract_mesh(mesh)
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_lowers_to_triton(dtype):
     shape = Shape((5, 5, 5), 8, 12)

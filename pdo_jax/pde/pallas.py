@@ -5,9 +5,9 @@ taps. Here a program works on a block of pixels and lanes and walks through the 
 registers, so that the padded field is read through the caches and only the results are written.
 Neighbouring programs read the same rows.
 
-It is lowered in the tests and interpreted on CPU, but has not been measured on a GPU: nothing takes
-it unless it is asked for. Exported programs cannot hold it, since JAX promises nothing about the
-compatibility of Triton's custom calls.
+It is lowered in the tests and interpreted on CPU, but has not run on a GPU: nothing takes it unless
+it is asked for. Exported programs cannot hold it, since JAX promises nothing about the compatibility
+of Triton's custom calls, and JAX 0.11 warns that a later version drops this way to Triton.
 """
 
 from __future__ import annotations
