@@ -87,7 +87,7 @@ def test_lowers_to_triton(dtype):
     shape = Shape((5, 5, 5), 8, 12)
     x = jax.ShapeDtypeStruct((4, 32, 32, 144), dtype)
     kernel = jax.ShapeDtypeStruct((5, 5, 5, 96), "float32")
-    traced = jax.jit(lambda x, k: pallas.max_plus(x, k, shape)).trace(x, kernel)
     with on_cuda():
+        traced = jax.jit(lambda x, k: pallas.max_plus(x, k, shape)).trace(x, kernel)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "__gpu$xla.gpu.triton" in text

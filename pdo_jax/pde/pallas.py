@@ -6,8 +6,8 @@ registers, so that the padded field is read through the caches and only the resu
 Neighbouring programs read the same rows.
 
 It is lowered in the tests and interpreted on CPU, but has not run on a GPU: nothing takes it unless
-it is asked for. Exported programs cannot hold it, since JAX promises nothing about the compatibility
-of Triton's custom calls, and JAX 0.11 warns that a later version drops this way to Triton.
+it is asked for. Exported programs cannot hold it, since JAX promises nothing about Triton's custom
+calls, and JAX 0.11 warns that a later version will drop this way to Triton.
 """
 
 from __future__ import annotations
