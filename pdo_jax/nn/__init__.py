@@ -9,6 +9,7 @@ from pdo_jax.nn.layers import PDOConv as PDOConv
 from pdo_jax.nn.layers import PDOConvTranspose as PDOConvTranspose
 from pdo_jax.nn.layers import PDOLift as PDOLift
 from pdo_jax.nn.layers import PointwiseConv as PointwiseConv
+from pdo_jax.nn.pde import PDELayer as PDELayer
 from pdo_jax.nn.pooling import avg_pool as avg_pool
 from pdo_jax.nn.pooling import blur_pool as blur_pool
 from pdo_jax.nn.pooling import group_pool as group_pool
