@@ -90,6 +90,54 @@ class Augmentation:
         return image
 
 
+@dataclasses.dataclass(frozen=True)
+class Lighting:
+    """Photographs taken in another light: their contrast and brightness change, every time anew.
+
+        y = (1 + contrast u) x + brightness v,      u, v uniform in [-1, 1], a pair for each image
+
+    Nothing moves, so maps that belong to an image still do.
+    """
+
+    contrast: float = 0.0
+    """The largest change of the factor, a share."""
+    brightness: float = 0.0
+    """The largest change of all pixels, where 1 is white."""
+
+    def __post_init__(self):
+        for name in ("contrast", "brightness"):
+            if not 0 <= _check.real(name, getattr(self, name)) < 1:
+                raise ValueError(
+                    f"{name} (={getattr(self, name)}) must lie in [0, 1); pass 0 for no change."
+                )
+
+    def __call__(self, key: jax.Array, images: Any) -> jax.Array:
+        """Return changed images.
+
+        Args:
+            key: a random key; the same one changes the same images in the same way.
+            images: `(B, H, W, C)` in [0, 1], of a floating dtype.
+
+        Returns:
+            Images in the shape and dtype of `images`; they may leave [0, 1].
+
+        Raises:
+            TypeError, ValueError: if `images` are no such images.
+
+        Example:
+            >>> lighting = Lighting(contrast=0.2, brightness=0.1)
+            >>> lighting(jax.random.key(0), jnp.ones((2, 28, 28, 3))).shape
+            (2, 28, 28, 3)
+        """
+        images = _check.floating("images", images, "(B, H, W, C)", 4, exact=True)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(images)))
+        return jax.vmap(self._one)(keys, images)
+
+    def _one(self, key: jax.Array, image: jax.Array) -> jax.Array:
+        u, v = jax.random.uniform(key, (2,), image.dtype, -1.0, 1.0)
+        return (1 + self.contrast * u) * image + self.brightness * v
+
+
 def resample(image: jax.Array, degrees: jax.Array, shift: jax.Array) -> jax.Array:
     """Rotate an image about its centre, then move it: one sampling of its cubic spline.
 

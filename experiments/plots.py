@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.projections.polar import PolarAxes
 from matplotlib.ticker import MaxNLocator
 
@@ -21,6 +22,7 @@ from pdo_jax._files import replacing
 Curve = Mapping[str, Sequence[float]]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's
+MORE_COLOURS = (*COLOURS, "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D")
 
 
@@ -46,6 +48,12 @@ PANELS = (
     ),
     Panel("largest change of the logits", {"equivariance_error": ""}),
     Panel("learning rate", {"learning_rate": ""}, scale="linear"),
+)
+
+OF_SEGMENTERS = (
+    Panel("1 - Dice of the probabilities, in training", {"loss": ""}),
+    Panel("Dice of the answers, in training", {"dice": ""}, scale="linear"),
+    PANELS[-1],
 )
 
 
@@ -76,21 +84,24 @@ def accuracy_by_angle(
     save(figure, path)
 
 
-def training(path: Path, curves: Mapping[str, Sequence[Curve]]) -> None:
+def training(
+    path: Path, curves: Mapping[str, Sequence[Curve]], panels: Sequence[Panel] = PANELS
+) -> None:
     """Draw a training against the epoch: the mean over the seeds, and every seed as a thin line.
 
     Args:
         path: of the picture.
-        curves: by network, a curve a seed, as the trainer gives them. Each of `PANELS` that they
+        curves: by network, a curve a seed, as the trainer gives them. Each of the panels that they
             hold is drawn; NaN stands for an epoch without a number.
+        panels: what there is to be drawn.
     """
     shown = {name: of for name, of in curves.items() if of}
     keys = {key for of in shown.values() for key in of[0]}
-    found = [panel for panel in PANELS if keys & set(panel.lines)]
+    found = [panel for panel in panels if keys & set(panel.lines)]
     figure = Figure(figsize=(3.7 * len(found), 3.4), layout="constrained")
     legend: dict[str, Line2D] = {}
     for axes, panel in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
-        for (name, of), colour in zip(shown.items(), COLOURS, strict=False):
+        for (name, of), colour in zip(shown.items(), MORE_COLOURS, strict=False):
             for (key, words), dashes in zip(panel.lines.items(), ("-", "--", ":"), strict=False):
                 if key in of[0]:
                     line = _seeds(
@@ -113,6 +124,24 @@ def _seeds(axes: Axes, lines: Sequence[np.ndarray], colour: str, dashes: str) ->
         axes.plot(epochs[known], values[known], color=colour, ls=dashes, lw=0.6, alpha=0.5)
     mean = np.mean(lines, axis=0)
     return axes.plot(epochs[known], mean[known], color=colour, ls=dashes)[0]
+
+
+def overlays(path: Path, pictures: Mapping[str, np.ndarray], legend: Mapping[str, str]) -> None:
+    """Draw pictures side by side, with what their colours mean.
+
+    Args:
+        path: of the picture.
+        pictures: `(H, W, 3)` uint8, by the words above them.
+        legend: colours by what they mean.
+    """
+    figure = Figure(figsize=(5.2 * len(pictures), 5.9), layout="constrained")
+    panels = figure.subplots(1, len(pictures), squeeze=False)[0]
+    for axes, (title, picture) in zip(panels, pictures.items(), strict=True):
+        axes.imshow(picture)
+        _picture(axes, title)
+    patches = [Patch(color=colour, label=words) for words, colour in legend.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(legend), frameon=False)
+    save(figure, path)
 
 
 def errors_by_epoch(path: Path, lines: Mapping[str, Sequence[float]]) -> None:
@@ -226,11 +255,10 @@ def error_points(path: Path, rows: Mapping[str, Mapping[str, float]], label: str
 
 def _line(i: int) -> dict[str, str]:
     """Return colour, marker and dashes of the i-th line of a plot with many."""
-    colours = (*COLOURS, "#E69F00", "#56B4E9", "#000000")
     return {
-        "color": colours[i % len(colours)],
+        "color": MORE_COLOURS[i % len(MORE_COLOURS)],
         "marker": MARKERS[i % len(MARKERS)],
-        "ls": ("-", "--", ":")[i // len(colours) % 3],
+        "ls": ("-", "--", ":")[i // len(MORE_COLOURS) % 3],
     }
 
 

@@ -7,6 +7,8 @@ Everything is counted inside the field of view alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 from flax import nnx
@@ -92,9 +94,7 @@ def scores(probability: np.ndarray, vessels: np.ndarray, inside: np.ndarray) -> 
     }
 
 
-def report(
-    probability: np.ndarray, vessels: np.ndarray, inside: np.ndarray
-) -> dict[str, dict[str, float] | list[dict[str, float]]]:
+def report(probability: np.ndarray, vessels: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
     """Return the scores of several images.
 
     Args:

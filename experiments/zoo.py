@@ -36,10 +36,20 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "invariant_large": partial(models.invariant_resnet, size="large"),
 }
 
+# From images to one logit a pixel.
+SEGMENTERS: dict[str, Callable[..., nnx.Module]] = {
+    "pde_6": lambda **options: models.vessel_pde(depth=6, **options),
+    "pde_12": lambda **options: models.vessel_pde(depth=12, **options),
+    "cnn_6": lambda **options: models.vessel_cnn(depth=6, **options),
+    "gcnn_6": lambda **options: models.vessel_gcnn(depth=6, **options),
+    "ours": lambda **options: models.pde_segmenter(**options),
+}
+
 if TYPE_CHECKING:
-    Name = str
+    Name = Segmenter = str
 else:
     Name = tyro.extras.literal_type_from_choices(list(NETWORKS))
+    Segmenter = tyro.extras.literal_type_from_choices(list(SEGMENTERS))
 
 Value = int | float | bool | str | None
 Options = dict[str, Value]  # keywords of a network's function
@@ -53,7 +63,7 @@ def build(
     """Return a network with fresh parameters.
 
     Args:
-        name: one of `NETWORKS`.
+        name: one of `NETWORKS`, or of `SEGMENTERS`, which have no options and no classes.
         options: keywords of its function, such as `{"group": "p4"}`.
         num_classes: the number of logits.
         in_features: the channels of an image.
@@ -63,10 +73,14 @@ def build(
     Raises:
         ValueError: if a name, an option or its value does not fit.
     """
+    of_the_data: dict[str, Any] = dict(
+        in_features=in_features, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed)
+    )
+    if name in SEGMENTERS:
+        return SEGMENTERS[name](**of_the_data)
     check(name, options)
-    of_the_data: dict[str, Any] = dict(num_classes=num_classes, in_features=in_features)
     try:
-        return NETWORKS[name](**options, **of_the_data, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(seed))
+        return NETWORKS[name](**options, num_classes=num_classes, **of_the_data)
     except TypeError as error:
         raise ValueError(f"network_options (={options}) do not fit {name}: {error}") from error
 
