@@ -281,10 +281,25 @@ def resize(
             f"size (={new}) must be the same on axes of the same length, but the image has {space} "
             "pixels: quarter turns exchange the axes; pass one number."
         )
+    return linear_resample(x, new, tail)
+
+
+def linear_resample(x: jax.Array, size: Sequence[int], tail: int) -> jax.Array:
+    """Return a checked image or field with another number of pixels.
+
+    Exact wherever a quarter turn of `x` comes with a quarter turn of `size`, as that of a second
+    image does.
+
+    Args:
+        x: `(..., H, W, C)` or `(..., H, W, |G|, C)`.
+        size: the new H and W.
+        tail: the number of axes after the spatial ones.
+    """
+    lead = x.shape[: -len(size) - tail]
     # Full precision and at least float32: rounding here would look like broken symmetry.
     y = jax.image.resize(
         x.astype(np.promote_types(x.dtype, np.float32)),
-        (*x.shape[: -ndim - tail], *new, *x.shape[-tail:]),
+        (*lead, *size, *x.shape[-tail:]),
         "linear",
         precision=lax.Precision.HIGHEST,
     )

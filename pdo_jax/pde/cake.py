@@ -182,7 +182,7 @@ def cake_lift(
         TypeError, ValueError: if an argument breaks its rule.
 
     Example:
-        >>> cake_lift(jnp.ones((2, 28, 28, 1))).shape
+        >>> cake_lift(np.ones((2, 28, 28, 1), np.float32)).shape
         (2, 28, 28, 8, 1)
 
     References:
