@@ -47,7 +47,7 @@ from pdo_jax import _check
 DISTANCES = ("log", "paths")
 # How far a way of "paths" leaves the even turn: (A, B) is A sin pi s + B sin 2 pi s, in radians.
 WAYS = (
-    *((a, 0.0) for a in np.linspace(-1.8, 1.8, 13).tolist()),
+    *((0.3 * k, 0.0) for k in range(-6, 7)),
     *((0.0, b) for b in (-0.9, -0.6, -0.3, 0.3, 0.6, 0.9)),
 )
 _LEAST_RATIO = 1e-6  # of m1 and m2 in "paths": divided by in float32, and m may be 0
