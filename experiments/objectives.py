@@ -123,19 +123,19 @@ class Patches:
         return jax.vmap(self._one, (0, None, 0))(keys, data, numbers % len(data[0]))
 
     def _one(self, key: jax.Array, data: Pair, number: jax.Array) -> Pair:
-        place, pose = jax.random.split(key)
+        # One draw for everything: each by itself would cost a second of compilation.
+        chances = jax.random.uniform(key, (5,), np.float32)
         if self.size is None:
             image, target = data[0][number], data[1][number]
         else:
             size = self.size
-            first = _corner(place, data[1][number, :, :, -1], size)
+            first = _corner(chances[:2], data[1][number, :, :, -1], size)
             start = (number.astype(first.dtype), *first, jnp.zeros_like(first[0]))
             image, target = (
                 lax.dynamic_slice(maps, start, (1, size, size, maps.shape[-1]))[0] for maps in data
             )
         if self.poses:
-            code = jax.random.bernoulli(pose, shape=(3,))
-            image, target = (self._posed(maps, code) for maps in (image, target))
+            image, target = (self._posed(maps, chances[2:] < 0.5) for maps in (image, target))
         return image, target
 
     def _posed(self, maps: jax.Array, code: jax.Array) -> jax.Array:
@@ -144,21 +144,20 @@ class Patches:
         return maps if self.size is None else jnp.where(code[2], maps.swapaxes(0, 1), maps)
 
 
-def _corner(key: jax.Array, inside: jax.Array, size: int) -> jax.Array:
-    """Return the first row and column of a patch around a random pixel of a region."""
-    row_key, column_key = jax.random.split(key)
+def _corner(chances: jax.Array, inside: jax.Array, size: int) -> jax.Array:
+    """Return the first row and column of a patch around a pixel of a region."""
     inside = inside.astype(np.int32)
-    row = _choose(row_key, jnp.sum(inside, axis=1, dtype=np.int32))
-    column = _choose(column_key, inside[row])
+    row = _choose(chances[0], jnp.sum(inside, axis=1, dtype=np.int32))
+    column = _choose(chances[1], inside[row])
     most = np.array(inside.shape, np.int32) - size
     return jnp.clip(jnp.stack([row, column]) - size // 2, 0, most)
 
 
-def _choose(key: jax.Array, counts: jax.Array) -> jax.Array:
-    """Return an index, with a probability in proportion to its count; 0 where all are 0."""
-    ends = jnp.cumsum(counts)
-    ball = jax.random.randint(key, (), 0, jnp.maximum(ends[-1], 1), np.int32)
-    return jnp.searchsorted(ends, ball, side="right").astype(np.int32) % len(counts)
+def _choose(chance: jax.Array, counts: jax.Array) -> jax.Array:
+    """Return an index, with a probability in proportion to its count; 0 if all are 0."""
+    ends = jnp.cumsum(counts, dtype=np.int32)
+    before = jnp.floor(chance * ends[-1].astype(chance.dtype)).astype(np.int32)
+    return jnp.sum(ends[:-1] <= jnp.minimum(before, ends[-1] - 1), dtype=np.int32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a trained segmenter says of whole images, and how good that is.
 
-    images -> padded by reflection -> logits, one image at a time -> cropped -> probabilities
+    images -> logits, one image at a time -> probabilities -> scores
 
 Everything is counted inside the field of view alone.
 """
@@ -24,7 +24,7 @@ COLOURS = {"found": "#009E73", "false": "#D55E00", "missed": "#56B4E9"}
 
 
 def probabilities(
-    model: nnx.Module, images: np.ndarray, normalise: Map | None = None, multiple: int = 1
+    model: nnx.Module, images: np.ndarray, normalise: Map | None = None
 ) -> np.ndarray:
     """Return the probability of a vessel at every pixel.
 
@@ -32,24 +32,12 @@ def probabilities(
         model: in evaluation mode; maps images to logits of one channel.
         images: `(N, H, W, C)` uint8, or floating in [0, 1].
         normalise: what training applied.
-        multiple: height and width that the model sees are multiples of it; what is missing is the
-            image reflected at its border, as much on either side, and is cut off again.
 
     Returns:
         `(N, H, W)` float32.
     """
-    padding = [_missing(n, multiple) for n in images.shape[1:3]]
-    padded = np.pad(images, [(0, 0), *padding, (0, 0)], mode="reflect")
-    logits = evaluation.logits(model, padded, batch=1, normalise=normalise)[..., 0]
-    rows, columns = (
-        slice(before, before + n) for (before, _), n in zip(padding, images.shape[1:3], strict=True)
-    )
-    return np.asarray(jax.nn.sigmoid(logits[:, rows, columns]), np.float32)
-
-
-def _missing(n: int, multiple: int) -> tuple[int, int]:
-    missing = -n % multiple
-    return missing // 2, missing - missing // 2
+    logits = evaluation.logits(model, images, batch=1, normalise=normalise)[..., 0]
+    return np.asarray(jax.nn.sigmoid(logits), np.float32)
 
 
 def scores(probability: np.ndarray, vessels: np.ndarray, inside: np.ndarray) -> dict[str, float]:

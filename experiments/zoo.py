@@ -38,11 +38,11 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
 
 # From images to one logit a pixel.
 SEGMENTERS: dict[str, Callable[..., nnx.Module]] = {
-    "pde_6": lambda **options: models.vessel_pde(depth=6, **options),
-    "pde_12": lambda **options: models.vessel_pde(depth=12, **options),
-    "cnn_6": lambda **options: models.vessel_cnn(depth=6, **options),
-    "gcnn_6": lambda **options: models.vessel_gcnn(depth=6, **options),
-    "ours": lambda **options: models.pde_segmenter(**options),
+    "pde_6": partial(models.vessel_pde, depth=6),
+    "pde_12": partial(models.vessel_pde, depth=12),
+    "cnn_6": partial(models.vessel_cnn, depth=6),
+    "gcnn_6": partial(models.vessel_gcnn, depth=6),
+    "ours": models.pde_segmenter,
 }
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from flax import nnx
 from scipy import stats
 from sklearn import metrics
 
-from experiments import recipes, runs, segmentation, specs, trainer, vessels, zoo
+from experiments import loop, recipes, runs, segmentation, specs, trainer, vessels, zoo
 from experiments.augment import Lighting
 from experiments.checkpoints import Checkpoints
 from experiments.datasets import drive
@@ -28,9 +28,10 @@ class Net(nnx.Module):
     """Two convolutions and a norm."""
 
     def __init__(self, features, *, in_features, dtype, rngs):
-        self.conv = nnx.Conv(in_features, features, (3, 3), dtype=dtype, rngs=rngs)
+        options = dict(kernel_init=nnx.initializers.normal(0.3), dtype=dtype, rngs=rngs)
+        self.conv = nnx.Conv(in_features, features, (3, 3), **options)
         self.norm = nnx.BatchNorm(features, dtype=dtype, rngs=rngs)
-        self.head = nnx.Conv(features, 1, (1, 1), dtype=dtype, rngs=rngs)
+        self.head = nnx.Conv(features, 1, (1, 1), **options)
 
     def __call__(self, x):
         return self.head(nnx.relu(self.norm(self.conv(x))))
@@ -116,21 +117,22 @@ def test_an_image_without_vessels_is_refused(said):
         segmentation.scores(said[0][0], np.zeros_like(said[1][0]), said[2][0])
 
 
-def test_images_are_padded_by_reflection_and_cropped_back():
-    seen = []
+def test_probabilities_of_images_one_at_a_time():
+    shapes = []
 
     class Looks(nnx.Module):
         def __call__(self, x):
-            jax.debug.callback(lambda x: seen.append(np.asarray(x)), x)
+            shapes.append(x.shape)
             return x[..., :1]
 
     images = np.random.default_rng(0).integers(0, 256, (2, 7, 10, 3), np.uint8)
-    found = segmentation.probabilities(Looks(), images, multiple=4)
-    jax.effects_barrier()
-    expected = np.pad(images / 255, [(0, 0), (0, 1), (1, 1), (0, 0)], mode="reflect")
-    np.testing.assert_allclose(np.concatenate(seen), expected, rtol=1e-6)
-    np.testing.assert_allclose(found, 1 / (1 + np.exp(images[..., 0] / -255)), rtol=1e-6)
-    assert found.dtype == np.float32
+    found = segmentation.probabilities(Looks(), images, normalise=_doubled)
+    assert shapes == [(1, 7, 10, 3)] and found.dtype == np.float32
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(images[..., 0] / -127.5)), rtol=1e-6)
+
+
+def _doubled(images):
+    return 2 * images
 
 
 def test_overlay_colours_what_was_found(said):
@@ -243,6 +245,7 @@ def stopped_at(patch, step, config):
         vessels.main(config)
 
 
+@slow
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(config, patch, run, tmp_path):
     folder = tmp_path / "run"
     stopped = dataclasses.replace(config, out=folder, seeds=(3, 5))
@@ -323,19 +326,48 @@ def test_the_best_rate_is_chosen_and_read_again(config, patch, tmp_path):
             vessels.describe(alone, retinas(6, 0), vessels.Decided(path))
 
 
-def test_seconds_stop_a_training(config, patch, tmp_path):
-    """Time is counted in the loop: a clock that moves by a second at every look at it."""
-    from experiments import loop
+class Clock:
+    """Moves by a second at every look at it, of which the loop takes two a step."""
 
-    clock = iter(range(10**6))
+    def __init__(self):
+        self.seconds = 0.0
 
-    class Time:
-        @staticmethod
-        def perf_counter():
-            return float(next(clock))
+    def perf_counter(self):
+        self.seconds += 1
+        return self.seconds
 
+
+def test_seconds_end_a_training(monkeypatch, tmp_path):
+    class Mean(nnx.Module):
+        def __init__(self):
+            self.weight = nnx.Param(jnp.ones((3, 2), np.float32))
+
+        def __call__(self, x):
+            return jnp.mean(x, (1, 2)) @ self.weight[...]
+
+    monkeypatch.setattr(loop, "time", Clock())
+    images, labels = np.ones((12, 1, 1, 3), np.float32), np.zeros(12, np.int32)
+    recipe = recipes.Recipe(epochs=3, batch_size=4, schedule="constant")
+
+    def train(seconds, folder, **options):
+        options = dict(seed=0, seconds=seconds, folder=folder, **options)
+        return trainer.train(Mean(), images, labels, recipe, **options)
+
+    whole = train(100.0, None)  # the steps come to their end before
+    assert whole.steps == 9 and whole.seconds["train"] == 9
+    short = train(5.0, tmp_path)
+    assert short.steps == 5 and short.seconds["train"] == 5
+    assert len(short.curve["loss"]) == 2  # the second epoch has two steps of three
+    assert short.curve["loss"][0] == whole.curve["loss"][0] > short.curve["loss"][1]
+    assert train(5.0, tmp_path, resume=True).steps == 5
+    longer = train(7.0, tmp_path, resume=True)
+    assert longer.steps == 7 and longer.seconds["train"] == 7
+
+
+@slow
+def test_a_run_of_seconds(config, patch, tmp_path):
     with patch.context() as inner:
-        inner.setattr(loop, "time", Time)
+        inner.setattr(loop, "time", Clock())
         inner.setattr(vessels.Work, "pace", lambda *_: 0.25)
         timed = dataclasses.replace(config, seconds=5.0, out=tmp_path / "run")
         result = vessels.main(timed)
