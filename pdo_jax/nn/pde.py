@@ -24,6 +24,7 @@ from pdo_jax import _check, pde
 from pdo_jax.nn.layers import _dtypes, _key
 from pdo_jax.pde import geometry
 from pdo_jax.pde.kernels import check_alpha
+from pdo_jax.pde.windows import check_field
 
 METRICS = {2: ("isotropic", "full", "finsler"), 3: ("diagonal", "full")}
 
@@ -62,7 +63,7 @@ class New:
     def __init__(self, setting: Setting, init: Initializer | None, rngs: nnx.Rngs):
         self.setting, self.init, self.rngs = setting, init, rngs
 
-    def __call__(self, init: Initializer, *last: int) -> nnx.Param:
+    def __call__(self, init: Callable[..., jax.Array], *last: int) -> nnx.Param:
         """Return a parameter with one entry, of shape `last`, for each channel."""
         shape = self.setting.channels, *last
         return nnx.Param(init(_key(self.rngs), shape, self.setting.param_dtype))
@@ -76,8 +77,9 @@ class New:
             "full": (ndim, ndim),
             "finsler": (self.setting.finsler_order,),
         }
-        init = self.init or _INITIALIZERS[kind](self.setting.kernel_size)
-        return self(init, *last[kind])
+        if self.init is not None:
+            return self(self.init, *last[kind])
+        return self(partial(_INITIALIZERS[kind], kernel_size=self.setting.kernel_size), *last[kind])
 
 
 class Convection(nnx.Module):
@@ -241,28 +243,17 @@ class PDELayer(nnx.Module):
         )
         new = New(setting, metric_init, rngs)
         self.terms = nnx.List([TERMS[name](setting, new) for name in _names(terms)])
+        options: dict[str, Any] = dict(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         self.mix = nnx.Linear(
             self.in_features,
             self.out_features,
             use_bias=False,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            precision=precision,
+            precision=precision,  # pyright: ignore
             kernel_init=kernel_init
             or nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
-            rngs=rngs,
+            **options,
         )
-        self.norm = (
-            nnx.BatchNorm(
-                self.out_features,
-                momentum=0.9,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                rngs=rngs,
-            )
-            if use_norm
-            else None
-        )
+        self.norm = nnx.BatchNorm(self.out_features, momentum=0.9, **options) if use_norm else None
 
     def __call__(self, x: Float[_check.Array, "... c"]) -> Float[jax.Array, "... o"]:
         """Apply the layer.
@@ -273,13 +264,13 @@ class PDELayer(nnx.Module):
         Returns:
             An array with `out_features` on the last axis.
         """
-        x = _check.floating("x", x, "(..., H, W, Or, C)", len(self.kernel_size) + 1)
-        _check.axis("x", x, -1, self.in_features, "the in_features of the layer")
-        x = x.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
+        y = check_field(x, len(self.kernel_size))
+        _check.axis("x", y, -1, self.in_features, "the in_features of the layer")
+        y = y.astype(self.dtype or jnp.result_type(y.dtype, self.param_dtype))
         for _ in range(self.iterations):
             for term in self.terms:
-                x = term(x)
-        y = self.mix(x)
+                y = term(y)
+        y = self.mix(y)
         return y if self.norm is None else self.norm(y)
 
 
@@ -305,32 +296,29 @@ def _odd(name: str, value: int) -> int:
 # ----------------------------------------------------------------------------------- initial values
 
 
-def _positive(kernel_size: tuple[int, ...]) -> Initializer:
-    """Return weights for which a point a few steps away costs about 1: those of LieTorch."""
+def _positive(key: jax.Array, shape: Any, dtype: Any, kernel_size: tuple[int, ...]) -> jax.Array:
+    """Draw weights for which a point a few steps away costs about 1: those of LieTorch."""
     low, high = 1.4 / max(kernel_size), 0.7 * min(kernel_size)
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, low, max(high, low))
+    return jax.random.uniform(key, shape, dtype, low, max(high, low))
 
 
-def _full(kernel_size: tuple[int, ...]) -> Initializer:
-    """Return the roots of such weights on the diagonal, and small numbers beside it."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        diagonal, beside = jax.random.split(key)
-        roots = jnp.sqrt(_positive(kernel_size)(diagonal, shape[:-1], dtype))
-        small = jax.random.uniform(beside, shape, dtype, -0.2, 0.2)
-        return small + roots[..., None] * jnp.eye(shape[-1], dtype=dtype)
-
-    return init
+def _full(key: jax.Array, shape: Any, dtype: Any, kernel_size: tuple[int, ...]) -> jax.Array:
+    """Draw the roots of such weights on the diagonal, and small numbers beside it."""
+    diagonal, beside = jax.random.split(key)
+    roots = jnp.sqrt(_positive(diagonal, shape[:-1], dtype, kernel_size))
+    small = jax.random.uniform(beside, shape, dtype, -0.2, 0.2)
+    return small + roots[..., None] * jnp.eye(shape[-1], dtype=dtype)
 
 
-def _norms(kernel_size: tuple[int, ...]) -> Initializer:
-    """Return coefficients of norms that are not far from round."""
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -0.5, 0.5)
+def _round(key: jax.Array, shape: Any, dtype: Any, kernel_size: tuple[int, ...]) -> jax.Array:
+    """Draw coefficients of Finsler norms that are not far from round."""
+    del kernel_size
+    return jax.random.uniform(key, shape, dtype, -0.5, 0.5)
 
 
 _INITIALIZERS = {
     "isotropic": _positive,
     "diagonal": _positive,
     "full": _full,
-    "finsler": _norms,
+    "finsler": _round,
 }

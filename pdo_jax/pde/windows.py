@@ -154,8 +154,8 @@ def pad(x: jax.Array, shape: Shape, border: float | str) -> jax.Array:
                 n = x.shape[axis]
                 x = jnp.take(x, mirror(np.arange(-radius, n + radius), n), axis=axis)
     else:
-        sides = [(0, 0, 0)] * (x.ndim - 4) + [(height,) * 2 + (0,), (width,) * 2 + (0,)]
-        x = lax.pad(x, np.asarray(border, x.dtype), [*sides, (0, 0, 0), (0, 0, 0)])
+        near = [(height, height, 0), (width, width, 0), (0, 0, 0), (0, 0, 0)]
+        x = lax.pad(x, np.asarray(border, x.dtype), [(0, 0, 0)] * (x.ndim - 4) + near)
     if turns:
         x = jnp.concatenate([x[..., -turns:, :], x, x[..., :turns, :]], axis=-2)
     return x.reshape(*x.shape[:-2], -1)
