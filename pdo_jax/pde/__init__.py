@@ -13,7 +13,7 @@ from pdo_jax.pde.morphology import dilation as dilation
 from pdo_jax.pde.morphology import erosion as erosion
 from pdo_jax.pde.morphology import morphological_conv as morphological_conv
 from pdo_jax.pde.projection import dilated_projection as dilated_projection
-from pdo_jax.pde.splines import spline_basis as spline_basis
 from pdo_jax.pde.shock import Switch as Switch
 from pdo_jax.pde.shock import diffusion_shock as diffusion_shock
+from pdo_jax.pde.splines import spline_basis as spline_basis
 from pdo_jax.pde.transport import convection as convection

@@ -119,10 +119,10 @@ def _pass(x: jax.Array, by: jax.Array, *, axis: int, weights: str, one_by_one: b
     weigh = _WEIGHTS[weights]
     if not one_by_one:
         near = jnp.floor(by) if weights != "left" else jnp.ceil(by) - 1
-        one, other = (
+        first, second = (
             _looked_up(x, d, axis) * weigh(by - d).astype(x.dtype) for d in (near, near + 1)
         )
-        return one + other
+        return first + second
     _, height, width, orientations, channels = x.shape
     # Orientation and channel as one axis, as in `windows`; an angle is a step of C along it.
     along, n, stride = (2, orientations, channels) if axis == 3 else (axis - 1, x.shape[axis], 1)
