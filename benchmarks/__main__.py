@@ -29,6 +29,7 @@ ENTRIES = (
     "budget",
     "training",
     "distance",
+    "pde_equivariance",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

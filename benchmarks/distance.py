@@ -3,12 +3,14 @@
 For diagonal metrics (1, m2, m3), over all points of a window but its middle, seen from orientation
 0 and from the next one: the other orientations see the same points. The oracle is the shortest way
 that Newton's method finds (`measures/geodesics.py`); where m2 = 1 the group is flat, and there the
-oracle itself is checked against sqrt(|b|^2 + m3 dt^2).
+oracle itself is checked against sqrt(|b|^2 + m3 dt^2). "semigroup" says how far the kernels of
+dilation are from making one (`measures/semigroup.py`), as a part of the kernel, on average.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import entry
-from benchmarks.measures import geodesics
+from benchmarks.measures import geodesics, semigroup
 from experiments import tables
 from pdo_jax.pde import geometry
 
@@ -61,13 +63,19 @@ def _case(
     points = _points(window, orientations)
     metric = np.array([1.0, anisotropy, turn])
     exact = geodesics.distance(points, metric)
-    found: dict[str, Any] = {"window": "x".join(map(str, window)), "m2": anisotropy, "m3": turn}
+    case: dict[str, Any] = {"window": "x".join(map(str, window)), "m2": anisotropy, "m3": turn}
     for name in geometry.DISTANCES:
         with jax.enable_x64(True):
             squares = geometry.squared_distance(points, jnp.asarray(metric[None]), name)
         error = np.abs(np.sqrt(np.asarray(squares)[:, 0]) / exact - 1)
-        found |= {f"{name}, mean": float(error.mean()), f"{name}, largest": float(error.max())}
-    return found
+        case |= {f"{name}, mean": float(error.mean()), f"{name}, largest": float(error.max())}
+        case[f"{name}, semigroup"] = _defect(anisotropy, turn, name)
+    return case
+
+
+@functools.cache  # the same for all windows
+def _defect(anisotropy: float, turn: float, distance: str) -> float:
+    return float(semigroup.defects(np.array([1.0, anisotropy, turn]), distance).mean())
 
 
 def _metrics(cases: list[dict[str, Any]], config: Config) -> dict[str, float]:
@@ -78,6 +86,8 @@ def _metrics(cases: list[dict[str, Any]], config: Config) -> dict[str, float]:
             label = f"{name}, m2 / m1 = {anisotropy:g}"
             numbers[f"{label}, mean"] = float(np.mean([case[f"{name}, mean"] for case in of]))
             numbers[f"{label}, largest"] = max(case[f"{name}, largest"] for case in of)
+            defects = [case[f"{name}, semigroup"] for case in of]
+            numbers[f"{label}, semigroup"] = float(np.mean(defects))
     size = config.sizes[0]
     points = _points((size, size, config.angles), config.orientations)
     flat = np.ones(3)
@@ -92,14 +102,10 @@ def _metrics(cases: list[dict[str, Any]], config: Config) -> dict[str, float]:
 
 
 def lines(cases: list[dict[str, Any]]) -> list[str]:
-    """Return the table: mean and largest relative error in per cent."""
-    rows = [["window", "m2 / m1", "m3 / m1"]]
-    rows[0] += [f'"{name}", {of}' for name in geometry.DISTANCES for of in ("mean", "largest")]
+    """Return the table: relative errors and defects in per cent."""
+    columns = [(name, of) for of in ("mean", "largest", "semigroup") for name in geometry.DISTANCES]
+    rows = [["window", "m2 / m1", "m3 / m1", *(f'"{name}", {of}' for name, of in columns)]]
     for case in cases:
-        errors = [
-            f"{100 * case[f'{name}, {of}']:.1f} %"
-            for name in geometry.DISTANCES
-            for of in ("mean", "largest")
-        ]
-        rows.append([case["window"], f"{case['m2']:g}", f"{case['m3']:g}", *errors])
+        numbers = [f"{100 * case[f'{name}, {of}']:.1f} %" for name, of in columns]
+        rows.append([case["window"], f"{case['m2']:g}", f"{case['m3']:g}", *numbers])
     return tables.markdown(rows)
