@@ -30,6 +30,7 @@ ENTRIES = (
     "training",
     "distance",
     "pde_equivariance",
+    "versus_lietorch",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 
