@@ -34,6 +34,12 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "invariant_small": partial(models.invariant_resnet, size="small"),
     "invariant_medium": partial(models.invariant_resnet, size="medium"),
     "invariant_large": partial(models.invariant_resnet, size="large"),
+    "pde_classifier": models.pde_classifier,
+    "rotnist_cde": models.rotnist_pde,
+    "rotnist_de": partial(models.rotnist_pde, terms=("dilation", "erosion")),
+    "rotnist_plane": partial(models.rotnist_pde, manifold="plane"),
+    "rotnist_gcnn": models.rotnist_gcnn,
+    "lenet5": models.lenet5,
 }
 
 # From images to one logit a pixel.

@@ -34,6 +34,7 @@ from pdo_jax.nn.pooling import linear_resample
 
 KernelSizes = Sequence[tuple[int, int, int]]
 
+TERMS = ("convection", "dilation", "erosion")
 # Six operators, on the fewest taps, and three neighbouring orientations: 18 weights for a pair of
 # fields where there could be 72.
 CONV: dict[str, Any] = dict(operators="total", scheme="optimal", size=3, angular_size=3)
@@ -46,6 +47,7 @@ class PDEClassifier(nnx.Module):
     Args:
         features: the fields of the lift, and of every level's PDE layer.
         kernel_sizes: the windows of the PDE layers.
+        terms: of every PDE layer.
         group: a cyclic `Group` of the plane or its name.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
@@ -59,6 +61,7 @@ class PDEClassifier(nnx.Module):
         features: Sequence[int],
         kernel_sizes: KernelSizes,
         *,
+        terms: Sequence[str] = TERMS,
         group: Group | str,
         num_classes: int,
         in_features: int,
@@ -68,7 +71,7 @@ class PDEClassifier(nnx.Module):
     ):
         num_classes = _check.integer("num_classes", num_classes, 1)
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        self.stem, levels = _levels(in_features, features, kernel_sizes, group, options)
+        self.stem, levels = _levels(in_features, features, kernel_sizes, terms, group, options)
         self.levels = nnx.List(levels)
         self.norm = nnx.BatchNorm(features[-1], momentum=0.9, **options)
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
@@ -98,6 +101,7 @@ class PDESegmenter(nnx.Module):
     Args:
         features: the fields of the lift, and of every level's PDE layer.
         kernel_sizes: the windows of the PDE layers, fine levels first; the same on the way up.
+        terms: of every PDE layer.
         group: a cyclic `Group` of the plane or its name.
         in_features: the number of channels of the image.
         dtype: of the computation.
@@ -109,20 +113,23 @@ class PDESegmenter(nnx.Module):
         features: Sequence[int],
         kernel_sizes: KernelSizes,
         *,
+        terms: Sequence[str] = TERMS,
         group: Group | str,
         in_features: int,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        self.stem, levels = _levels(in_features, features, kernel_sizes, group, options)
+        self.stem, levels = _levels(in_features, features, kernel_sizes, terms, group, options)
         self.levels = nnx.List(levels)
         widths = features[:0:-1]  # from the coarsest level up
         joins = list(zip(widths[:-1], widths[1:], kernel_sizes[-2::-1], strict=True))
         self.mixes = nnx.List(
             [nnx.Linear(i + o, o, use_bias=False, **options) for i, o, _ in joins]
         )
-        self.ascent = nnx.List([PDELayer(o, o, kernel_size=k, **options) for _, o, k in joins])
+        self.ascent = nnx.List(
+            [PDELayer(o, o, terms, kernel_size=k, **options) for _, o, k in joins]
+        )
         self.head = nnx.Linear(features[1], 1, **options)
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n h w 1"]:
@@ -149,6 +156,7 @@ def _levels(
     in_features: int,
     features: Sequence[int],
     kernel_sizes: KernelSizes,
+    terms: Sequence[str],
     group: Group | str,
     options: dict[str, Any],
 ) -> tuple[nnx.Module, list[nnx.Module]]:
@@ -169,7 +177,7 @@ def _levels(
     )
     levels: list[nnx.Module] = []
     for i, o, size in zip(features[:-1], features[1:], kernel_sizes, strict=True):
-        layer = PDELayer(i, o, kernel_size=size, **options)
+        layer = PDELayer(i, o, terms, kernel_size=size, **options)
         if levels:
             conv = PDOConv(i, i, group, orientation=ORIENTATION, use_bias=False, **CONV, **options)
             layer = nnx.Sequential(normalised(conv, i, **options), layer)
@@ -189,6 +197,7 @@ def _descend(x: jax.Array, levels: Sequence[Any]) -> list[jax.Array]:
 def pde_classifier(
     features: Sequence[int] = (8, 12, 16, 32),
     kernel_sizes: KernelSizes = ((3, 3, 3), (5, 5, 3), (5, 5, 5)),
+    terms: Sequence[str] = TERMS,
     *,
     group: Group | str = "p8",
     num_classes: int = 10,
@@ -205,6 +214,7 @@ def pde_classifier(
     Args:
         features: the fields of the lift, and of every level's PDE layer.
         kernel_sizes: the windows (kH, kW, kOr) of the PDE layers, one for each level.
+        terms: of every PDE layer, as in `pdo_jax.nn.PDELayer`.
         group: a cyclic `Group` of the plane or its name, of order 4 or more.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
@@ -226,6 +236,7 @@ def pde_classifier(
     return PDEClassifier(
         features,
         kernel_sizes,
+        terms=terms,
         group=group,
         num_classes=num_classes,
         in_features=in_features,
@@ -238,6 +249,7 @@ def pde_classifier(
 def pde_segmenter(
     features: Sequence[int] = (10, 10, 16, 24),
     kernel_sizes: KernelSizes = ((3, 3, 3), (5, 5, 3), (5, 5, 5)),
+    terms: Sequence[str] = TERMS,
     *,
     group: Group | str = "p8",
     in_features: int = 3,
@@ -251,6 +263,7 @@ def pde_segmenter(
     Args:
         features: the fields of the lift, and of every level's PDE layer on the way down.
         kernel_sizes: the windows (kH, kW, kOr) of the PDE layers, one for each level.
+        terms: of every PDE layer, as in `pdo_jax.nn.PDELayer`.
         group: a cyclic `Group` of the plane or its name, of order 4 or more.
         in_features: the number of channels of the image.
         dtype: of the computation.
@@ -273,6 +286,7 @@ def pde_segmenter(
     return PDESegmenter(
         features,
         kernel_sizes,
+        terms=terms,
         group=group,
         in_features=in_features,
         dtype=dtype,
