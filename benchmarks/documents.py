@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, drift, equivariance, published
+from benchmarks import budget, drift, equivariance, published, vessels
 from experiments.results import ROOT
 from pdo_jax._files import replacing
 
@@ -29,9 +29,10 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
 }
 # By name: the page, and what makes the lines from the records of training.
-OF_MANY: dict[str, tuple[str, Callable[[list[dict[str, Any]]], list[str]]]] = {
-    "published": ("recipes.md", published.lines),
-    "comparisons": ("recipes.md", published.comparisons),
+OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
+    "published": ("recipes.md", lambda: published.lines(published.records())),
+    "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
+    "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
 }
 TABLES = (*OF_A_RECORD, *OF_MANY)
 
@@ -45,7 +46,7 @@ def cases(record: dict[str, Any]) -> Cases:
 def filled(name: str, text: str) -> str:
     """Return a page with one of its tables as the records have it."""
     if name in OF_MANY:
-        lines = OF_MANY[name][1](published.records())
+        lines = OF_MANY[name][1]()
     else:
         record = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
         lines = OF_A_RECORD[name][1](cases(record))

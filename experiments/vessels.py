@@ -51,6 +51,7 @@ from experiments.specs import Spec
 SPLIT_SEED = 0  # of the photographs that are held out: the same ones in every run
 TUNE_SEED = 0  # of the trainings that tune
 DECIDED = "decided.json"
+LABELS = {score: score for score in SCORES} | {"dice": "Dice", "auc": "AUC"}
 WORDS = {"found": "found", "false": "falsely found", "missed": "missed"}
 
 
@@ -232,7 +233,11 @@ def main(config: Config) -> Result:
         return result
     plots.training(folder / "training.png", curves, plots.OF_SEGMENTERS)
     _draw(folder, tests, shown)
-    print(table(config, metrics))
+    print(f"On {len(tests.images)} {config.measured_on} photographs, inside the field of view:")
+    print(tables.table(score_rows(metrics, config.networks)))
+    if config.compare:
+        print("Differences, paired over the seeds, with 95 % intervals:")
+        print(tables.table(difference_rows(metrics, config.networks)))
     write_json(folder / runs.RESULT, result)
     print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
     return result
@@ -484,29 +489,40 @@ def differences(config: Config, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(config: Config, metrics: Mapping[str, Any]) -> str:
-    """Return the table of what was measured, by network."""
-    of = [metrics[name] for name in config.networks]
-
-    def row(words: str, values: Callable[[Any], Sequence[float]], form: str, worst: str | None):
-        return [words, *(tables.spread(values(one), form, worst) for one in of)]
-
+def score_rows(metrics: Mapping[str, Any], networks: Sequence[str]) -> list[list[str]]:
+    """Return the rows of the table of what was measured, a column for each network."""
+    of = [metrics[name] for name in networks]
+    seconds = [one["seconds"]["train"]["seeds"] for one in of]
     rows = [
-        ["", *config.networks],
+        ["", *networks],
         ["parameters", *(f"{one['parameters']:,}" for one in of)],
         ["learning rate", *(f"{one['learning rate']:g}" for one in of)],
-        row("steps", lambda one: one["steps"], "{:.0f}", None),
-        row("seconds of training", lambda one: one["seconds"]["train"]["seeds"], "{:.1f}", None),
+        ["steps", *(tables.spread(one["steps"], "{:.0f}") for one in of)],
+        ["seconds of training", *(tables.spread(values, "{:.0f}") for values in seconds)],
     ]
-    for score in SCORES:
-        words = f"{config.measured_on} {score}"
-        rows.append(
-            row(words, lambda one, s=score: one["mean of photographs"][s]["seeds"], "{:.4f}", "min")
-        )
-    for score in SCORES:
-        words = f"{config.measured_on} {score}, pooled"
-        rows.append(row(words, lambda one, s=score: one["pooled"][s]["seeds"], "{:.4f}", None))
-    return tables.table(rows)
+    for words, key, worst in (("", "mean of photographs", "min"), (", pooled", "pooled", None)):
+        for score in SCORES:
+            values = [one[key][score]["seeds"] for one in of]
+            cells = (tables.spread(v, "{:.4f}", worst) for v in values)
+            rows.append([f"{LABELS[score]}{words}", *cells])
+    return rows
+
+
+def difference_rows(metrics: Mapping[str, Any], networks: Sequence[str]) -> list[list[str]]:
+    """Return the rows of the table of the first network minus the others, with 95 % intervals."""
+    first, *others = networks
+    of = [metrics["differences"][name] for name in others]
+    return [
+        [f"{first} minus", *others],
+        *([LABELS[score], *(_in_words(one[score]) for one in of)] for score in SCORES),
+    ]
+
+
+def _in_words(difference: Mapping[str, Any]) -> str:
+    mean, interval = difference["mean"], difference["interval"]
+    if interval is None:
+        return f"{mean:+.4f}"
+    return f"{mean:+.4f} ({interval[0]:+.4f} to {interval[1]:+.4f})"
 
 
 def _draw(folder: Path, tests: Retinas, shown: Mapping[str, np.ndarray]) -> None:

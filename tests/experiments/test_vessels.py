@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flax import nnx
 from scipy import stats
 from sklearn import metrics
 
+from benchmarks import vessels as documents
 from experiments import loop, recipes, runs, segmentation, specs, trainer, vessels, zoo
 from experiments.augment import Lighting
 from experiments.checkpoints import Checkpoints
@@ -28,7 +30,7 @@ class Net(nnx.Module):
     """Two convolutions and a norm."""
 
     def __init__(self, features, *, in_features, dtype, rngs):
-        options = dict(kernel_init=nnx.initializers.normal(0.3), dtype=dtype, rngs=rngs)
+        options: Any = dict(kernel_init=nnx.initializers.normal(0.3), dtype=dtype, rngs=rngs)
         self.conv = nnx.Conv(in_features, features, (3, 3), **options)
         self.norm = nnx.BatchNorm(features, dtype=dtype, rngs=rngs)
         self.head = nnx.Conv(features, 1, (1, 1), **options)
@@ -207,6 +209,20 @@ def test_record(run, config):
         assert set(curve) == {"loss", "dice", "learning_rate"} and len(curve["loss"]) == 2
 
 
+def test_the_docs_show_what_a_record_holds(run):
+    found = json.loads((run[0] / runs.RESULT).read_text())
+    dice = found["metrics"]["pde_6"]["mean of photographs"]["dice"]
+    how, _, *rows, _ = documents.lines([found])
+    assert how.startswith("**Equal steps**, 4 patches of 12 pixels a step, 2 seeds; 3 test phot")
+    assert rows[0] == "|  | pde_6 |" and "| parameters | 63 |" in rows
+    words = "{mean:.4f} +- {std:.4f} (worst {worst:.4f})".format(**dice)
+    assert f"| Dice | {words} |" in rows
+    timed = found | {"config": found["config"] | {"seconds": 60.0, "tune": [0.01], "patch": None}}
+    how = documents.lines([timed])[0]
+    assert how.startswith("**Equal time, 60 seconds of training a seed**, 4 whole photographs a s")
+    assert "learning rates tuned among 0.01 in 200 steps each" in how
+
+
 def test_files(run):
     folder, _ = run
     names = {path.name for path in folder.iterdir()}
@@ -285,6 +301,11 @@ def test_networks_are_tuned_and_compared(config, patch, tmp_path):
     difference = result.metrics["differences"]["cnn_6"]["auc"]
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     np.testing.assert_allclose(difference["interval"], expected)
+    rows = vessels.difference_rows(result.metrics, NAMES)
+    low, high = expected
+    mean = np.mean(np.subtract(first, second))
+    assert rows[0] == ["pde_6 minus", "cnn_6"]
+    assert rows[2] == ["AUC", f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"]
     given = dataclasses.replace(
         config,
         rates=tuple(result.metrics[name]["learning rate"] for name in NAMES),
@@ -350,8 +371,8 @@ def test_seconds_end_a_training(monkeypatch, tmp_path):
     recipe = recipes.Recipe(epochs=3, batch_size=4, schedule="constant")
 
     def train(seconds, folder, **options):
-        options = dict(seed=0, seconds=seconds, folder=folder, **options)
-        return trainer.train(Mean(), images, labels, recipe, **options)
+        given: Any = dict(seed=0, seconds=seconds, folder=folder, **options)
+        return trainer.train(Mean(), images, labels, recipe, **given)
 
     whole = train(100.0, None)  # the steps come to their end before
     assert whole.steps == 9 and whole.seconds["train"] == 9
