@@ -65,7 +65,7 @@ def max_plus(
         interpret=interpret,
         name="max_plus",
     )
-    precise = np.promote_types(padded.dtype, np.float32)
+    precise = np.promote_types(np.promote_types(padded.dtype, kernel.dtype), np.float32)
     y, winner = call(
         padded.reshape(-1, padded.shape[-1]), kernel.reshape(-1, shape.lanes).astype(precise)
     )
