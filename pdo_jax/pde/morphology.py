@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 from jaxtyping import Float
@@ -153,14 +155,16 @@ def _max_plus(x: Float[jax.Array, "n h w t c"], kernel: Float[jax.Array, "t i j 
     return y
 
 
-@_max_plus.defjvp
+@partial(_max_plus.defjvp, symbolic_zeros=True)
 def _max_plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dk) = primals, tangents
     y, winners = _max_plus_p.bind(x, kernel, winners=True)
-    window = kernel.shape[1:4]
-    dy = _at_winners_p.bind(dx, winners, window=window)
-    # The sign goes to the kernel, which is small: on the way back it would be one more field.
-    dy += _at_taps_p.bind(-dk, winners, window=window).astype(dy.dtype)
+    window, dy = kernel.shape[1:4], jnp.zeros_like(y)
+    if not isinstance(dx, SymbolicZero):
+        dy = _at_winners_p.bind(dx, winners, window=window)
+    if not isinstance(dk, SymbolicZero):
+        # The sign goes to the kernel, which is small: on the way back it would be one more field.
+        dy += _at_taps_p.bind(-dk, winners, window=window).astype(dy.dtype)
     return y, dy
 
 
