@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("unhooked")  # the library's own checks, as
 P4 = pdo.filter_basis("p4")
 IMAGE, FIELD = np.zeros((6, 6, 2)), np.zeros((6, 6, 4, 2))
 LIFT, CONV = np.zeros((9, 2, 2)), np.zeros((9, 4, 2, 2))  # free weights
+FIELD_8, METRIC = np.zeros((6, 6, 8, 2)), np.ones((2, 3))
 IMAGE_32, LIFT_32 = IMAGE.astype(np.float32), LIFT.astype(np.float32)
 
 
@@ -63,6 +64,14 @@ def program(x):
 
 def theirs(shape, group="p4", kind="group"):
     return pdo.export.from_tensorflow(np.zeros(shape), group, kind)
+
+
+def se2(function=pdo.pde.dilation, x=FIELD_8, metric=METRIC, **options):
+    return function(x, metric, **options)
+
+
+def pde(*terms, **options):
+    return pdo.nn.PDELayer(2, 2, terms or ("dilation",), **options, rngs=nnx.Rngs(0))
 
 
 GROUP = r"group \(={}\) is not known; write 'p{{n}}' or 'C{{n}}' .* n >= 1, .*'T', 'O', 'Oh' or 'I'"
@@ -471,6 +480,91 @@ CASES = [
      r"axis 2 is 8, but must be a multiple of 3, the order of the group; pass another"),
     ("layout back", lambda: pdo.export.to_tensorflow(np.zeros((9, 3, 2, 2)), "p4", "group"),
      ValueError, r"weights has shape \(9, 3, 2, 2\), but \(9, 4, any, any\) is needed"),
+    # equations on SE(2) and on the plane
+    ("metric of other channels", lambda: se2(metric=np.ones((3, 3))), ValueError,
+     r"metric is for 3 channels, but x has 2; pass one for each channel of x"),
+    ("metric of no kind", lambda: se2(metric=np.ones((2, 4))), ValueError,
+     r"metric has shape \(2, 4\), but \(C, 3\) or \(C, 3, 3\) on SE\(2\) is needed; pass one for"),
+    ("metric of the plane", lambda: se2(metric=np.ones(2)), ValueError,
+     r"metric has shape \(2,\), but \(C, 3\) or \(C, 3, 3\) on SE\(2\) is needed"),
+    ("metric of integers", lambda: se2(metric=np.ones((2, 3), int)), TypeError,
+     FLOATING.format("metric", "int64", "metric")),
+    ("Finsler on SE(2)", lambda: se2(metric=pdo.pde.Finsler(np.ones((2, 5)))), ValueError,
+     r"metric is a Finsler norm, which there is on the plane alone;"),
+    ("Finsler of an even number", lambda: pdo.pde.dilation(
+        IMAGE, pdo.pde.Finsler(np.ones((2, 4))), (3, 3)), ValueError,
+     r"metric.coefficients has shape \(2, 4\): its last axis must be odd, 2 order \+ 1; pass e.g."),
+    ("even window", lambda: se2(kernel_size=(5, 4, 5)), ValueError,
+     r"kernel_size\[1\] \(=4\) must be odd, so that the window has a middle; pass 5"),
+    ("window of one number", lambda: se2(kernel_size=5), TypeError,
+     r"kernel_size \(=5\) must be \(kH, kW\) on the plane or \(kH, kW, kOr\) on SE\(2\); pass"),
+    ("window of four numbers", lambda: se2(kernel_size=(5, 5, 5, 5)), ValueError,
+     r"kernel_size \(=\(5, 5, 5, 5\)\) must be \(kH, kW\) or \(kH, kW, kOr\); pass e.g."),
+    ("window of all angles and more", lambda: se2(kernel_size=(3, 3, 9)), ValueError,
+     r"kernel_size \(=\(3, 3, 9\)\) covers 9 orientations, but there are only 8.*of at most 8"),
+    *(
+        (f"alpha {value}", lambda value=value: se2(alpha=value), ValueError,
+         rf"alpha \(={value}\) must lie above 1/2, where kernels become flat, and at most")
+        for value in (0.5, 1.1, -1.0)
+    ),
+    ("distance", lambda: se2(distance="exact"), ValueError,
+     r"distance \(='exact'\) is not known; choose one of 'log', 'paths'"),
+    ("field of nothing", lambda: se2(x=np.zeros((6, 0, 8, 2))), ValueError,
+     r"x has shape \(6, 0, 8, 2\): no axis of \(..., H, W, Or, C\) may be empty"),
+    ("image for a field", lambda: se2(x=np.zeros((6, 6, 2))), ValueError,
+     r"x has shape \(6, 6, 2\), but \(..., H, W, Or, C\) is needed \(at least 4 axes\)"),
+    ("diffusion of other channels", lambda: se2(pdo.pde.diffusion, metric=np.ones((1, 3))),
+     ValueError, r"metric is for 1 channels, but x has 2; pass one for each channel of x"),
+    ("kernel of two axes", lambda: pdo.pde.morphological_conv(IMAGE, np.zeros((3, 3))), ValueError,
+     r"kernel has shape \(3, 3\), but \(Or, kH, kW, kOr, C\) or \(kH, kW, C\) is needed"),
+    ("kernel of four axes", lambda: pdo.pde.linear_conv(IMAGE, np.zeros((3, 3, 1, 2))), ValueError,
+     r"kernel has shape \(3, 3, 1, 2\), but \(Or, kH, kW, kOr, C\) is needed on SE\(2\), or"),
+    ("even kernel", lambda: pdo.pde.morphological_conv(IMAGE, np.zeros((3, 2, 2))), ValueError,
+     r"kernel has shape .*: kW \(=2\) must be odd, so that the window has a middle; pad it"),
+    ("kernel of other orientations", lambda: pdo.pde.linear_conv(FIELD, np.zeros((8, 3, 3, 3, 2))),
+     ValueError, r"kernel has shape \(8, .*: axis 0 is 8, but must be 4, the number of"),
+    ("kernel wider than the circle", lambda: pdo.pde.linear_conv(
+        FIELD, np.zeros((4, 3, 3, 5, 2))), ValueError,
+     r"kOr \(=5\) must be at most Or \(=4\), or an angle would be counted twice; pass a narrower"),
+    ("function without a window", lambda: pdo.pde.linear_conv(FIELD, lambda a, b, c: a), ValueError,
+     r"kernel_size must be given with a kernel that is a function; pass e.g. \(5, 5, 5\), or"),
+    ("function of another shape", lambda: pdo.pde.linear_conv(
+        FIELD, lambda a, b, c: np.zeros(7), (3, 3, 3)), ValueError,
+     r"kernel returned an array of shape \(7,\), but one that broadcasts to .* is needed; keep"),
+    ("padding of a linear convolution", lambda: pdo.pde.linear_conv(
+        IMAGE, np.zeros((3, 3, 2)), padding="VALID"), ValueError,
+     r"padding \(='VALID'\) is not known; choose one of 'SAME', 'REFLECT'"),
+    ("shift of four numbers", lambda: pdo.pde.convection(FIELD, np.zeros((2, 4))), ValueError,
+     r"shift has shape \(2, 4\), but \(C, 3\) is needed on SE\(2\), or \(C, 2\) on the plane"),
+    ("shift of other channels", lambda: pdo.pde.convection(FIELD, np.zeros((3, 3))), ValueError,
+     r"shift has shape \(3, 3\): axis 0 is 3, but must be 2, the number of channels of x"),
+    ("kernel of no orientations", lambda: pdo.pde.diffusion_kernel(np.ones((2, 3))), ValueError,
+     r"orientations must be given for a kernel_size \(=\(5, 5, 5\)\) of three numbers; pass"),
+    ("switch with a full metric", lambda: pdo.pde.diffusion_shock(
+        FIELD, np.ones((2, 3)), np.ones((2, 3)), pdo.pde.Switch(np.ones((2, 3, 3)), np.ones(2)),
+        pdo.pde.Switch(np.ones((2, 3)), np.ones(2)), (3, 3, 3)), ValueError,
+     r"metric of a switch must be \(C, 3\) on SE\(2\), or \(C,\) or \(C, 2, 2\) on the plane"),
+    ("switch with one scale", lambda: pdo.pde.diffusion_shock(
+        FIELD, np.ones((2, 3)), np.ones((2, 3)), pdo.pde.Switch(np.ones((2, 3)), np.ones(1)),
+        pdo.pde.Switch(np.ones((2, 3)), np.ones(2)), (3, 3, 3)), ValueError,
+     r"edges.scale has shape \(1,\): axis 0 is 1, but must be 2, the number of channels of x"),
+    ("term", lambda: pde("advection"), ValueError,
+     r"terms\[0\] \(='advection'\) is not known; choose one of 'convection', 'dilation',"),
+    ("terms a word", lambda: pdo.nn.PDELayer(2, 2, "dilation", rngs=nnx.Rngs(0)), TypeError,
+     r"terms \(='dilation'\) must be a sequence of names; pass e.g. \('dilation', 'erosion'\)"),
+    ("no terms", lambda: pdo.nn.PDELayer(2, 2, (), rngs=nnx.Rngs(0)), ValueError,
+     r"terms \(=\(\)\) must be one at least; pass e.g."),
+    ("isotropic on SE(2)", lambda: pde(metric="isotropic"), ValueError,
+     r"metric \(='isotropic'\) is not known; choose one of 'diagonal', 'full'"),
+    ("diagonal on the plane", lambda: pde(kernel_size=(5, 5)), ValueError,
+     r"metric \(='diagonal'\) is not known; choose one of 'isotropic', 'full', 'finsler'"),
+    ("shock with a full metric", lambda: pde("shock", metric="full"), ValueError,
+     r"metric \(='full'\) must be 'diagonal' with the term 'shock' on SE\(2\); pass that"),
+    ("even finsler_order", lambda: pde(finsler_order=4), ValueError,
+     r"finsler_order \(=4\) must be odd: a constant, and pairs of cosine and sine; pass 5"),
+    ("no iterations", lambda: pde(iterations=0), ValueError, LEAST.format("iterations", 0, 1)),
+    ("layer of other channels", lambda: pde()(np.zeros((6, 6, 8, 3))), ValueError,
+     r"x has shape \(6, 6, 8, 3\): axis -1 is 3, but must be 2, the in_features of the layer"),
 ]  # fmt: skip
 
 
@@ -505,6 +599,13 @@ FINE = {
     "NumPy arrays without x64": lambda: without_x64(lambda: lift(IMAGE_32, LIFT_32)),
     "an image stretched along one axis": lambda: pdo.nn.resize(IMAGE[:5], (5, 12)),
     "an empty batch": lambda: lift(np.zeros((0, 6, 6, 2))),
+    "an empty batch of fields": lambda: jax.grad(
+        lambda m: se2(x=np.zeros((0, 6, 6, 8, 2)), metric=m).sum()
+    )(np.ones((2, 3))),
+    "a window that is a list": lambda: se2(kernel_size=[3, np.int64(3), 3]),
+    "a window above the image": lambda: se2(pdo.pde.diffusion, np.zeros((1, 2, 8, 2))),
+    "negative metrics": lambda: se2(metric=-np.ones((2, 3))),
+    "a shift beyond the image": lambda: pdo.pde.convection(FIELD, np.full((2, 3), 1e9)),
 }
 
 

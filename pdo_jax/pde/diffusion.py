@@ -102,9 +102,7 @@ def diffusion(
         Smets, Portegies, Bekkers, Duits: PDE-based group equivariant convolutional neural networks
         (JMIV 2022). The border is LieTorch's.
     """
-    sizes = geometry.check_kernel_size(kernel_size)
-    field = windows.check_field(x, len(sizes))
-    orientations = field.shape[-2] if len(sizes) == 3 else None
+    sizes, orientations = windows.check_metric(x, metric, kernel_size)
     k = kernels.diffusion_kernel(metric, sizes, orientations, distance=distance)
     return linear_conv(x, k, padding="REFLECT")
 
@@ -139,6 +137,8 @@ def _gram(
     """Return `(kH, kW, kOr, Or C)`: for every tap the sum over pixels of `padded` times `dy`."""
     lanes = dy.shape[-1]
     dtype = np.promote_types(dy.dtype, np.float32)
+    if not len(dy):
+        return jnp.zeros((*window, lanes), dy.dtype)
     if not one_by_one:
 
         def tap(number: jax.Array) -> jax.Array:

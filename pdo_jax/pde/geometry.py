@@ -266,11 +266,6 @@ def check_metric(metric: Metric, ndim: int) -> jax.Array | Finsler:
     return array
 
 
-def channels(metric: Metric) -> int:
-    """Return for how many channels a metric is."""
-    return (metric.coefficients if isinstance(metric, Finsler) else metric).shape[0]
-
-
 def check_kernel_size(kernel_size: Any, ndim: int | None = None) -> tuple[int, ...]:
     """Return two (plane) or three (SE(2)) odd numbers; `ndim` says which, None either."""
     if not isinstance(kernel_size, Sequence) or isinstance(kernel_size, str):

@@ -106,9 +106,7 @@ def dilation(
     References:
         Smets et al. (JMIV 2022). Exact quarter turns need Or in multiples of 4 and kH = kW.
     """
-    sizes = geometry.check_kernel_size(kernel_size)
-    field = windows.check_field(x, len(sizes))
-    orientations = field.shape[-2] if len(sizes) == 3 else None
+    sizes, orientations = windows.check_metric(x, metric, kernel_size)
     k = kernels.morphological_kernel(metric, sizes, orientations, alpha, distance=distance)
     return morphological_conv(x, k)
 
@@ -262,7 +260,8 @@ def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: b
 
     precise = np.promote_types(dy.dtype, np.float32)
     total = jnp.zeros(orientations * math.prod(window) * channels, precise)
-    total = lax.fori_loop(0, len(dy), add, total)
+    if len(dy):  # the body of a loop must fit, even if it is never run
+        total = lax.fori_loop(0, len(dy), add, total)
     return total.reshape(orientations, *window, channels).astype(dy.dtype)
 
 

@@ -133,6 +133,26 @@ def check_field(x: _check.Array, ndim: int) -> jax.Array:
     return x
 
 
+def check_metric(
+    x: _check.Array, metric: geometry.Metric, kernel_size: Sequence[int]
+) -> tuple[tuple[int, ...], int]:
+    """Return a window and the orientations of `x`, if there is a metric for each of its channels.
+
+    Raises:
+        TypeError, ValueError: if they do not fit.
+    """
+    sizes = geometry.check_kernel_size(kernel_size)
+    field = check_field(x, len(sizes))
+    found = geometry.check_metric(metric, len(sizes))
+    array = found.coefficients if isinstance(found, geometry.Finsler) else found
+    if len(array) != field.shape[-1]:
+        raise ValueError(
+            f"metric is for {len(array)} channels, but x has {field.shape[-1]}; pass one for each "
+            "channel of x."
+        )
+    return sizes, field.shape[-2]
+
+
 def lanes(kernel: jax.Array) -> jax.Array:
     """Return `(Or, kH, kW, kOr, C)` as `(kH, kW, kOr, Or C)`."""
     moved = jnp.moveaxis(kernel, 0, 3)
