@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, drift, equivariance, published, vessels
+from benchmarks import budget, drift, equivariance, published, versus_lietorch, vessels
 from experiments.results import ROOT
 from pdo_jax._files import replacing
 
@@ -33,6 +33,7 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "published": ("recipes.md", lambda: published.lines(published.records())),
     "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
+    "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }
 TABLES = (*OF_A_RECORD, *OF_MANY)
 

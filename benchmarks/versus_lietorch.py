@@ -16,6 +16,7 @@ difference after the other, with the gradient that JAX makes of it.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -174,8 +175,19 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def recorded() -> list[dict[str, Any]]:
+    """Return the cases of the record, none if there is no record yet."""
+    file = ROOT / "benchmarks/results/versus_lietorch.json"
+    if not file.exists():
+        return []
+    columns = json.loads(file.read_text(encoding="utf-8"))["curve"]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the table of a record: seconds of the median, and the ratio to LieTorch's."""
+    """Return the table of a record: milliseconds of the median, and the ratio to LieTorch's."""
+    if not cases:
+        return ["No run is on record yet."]
     rows = [
         "| operator | pass | LieTorch | plain loop | ours | ours / LieTorch | ours, MiB "
         "| plain loop, MiB |",
@@ -187,7 +199,7 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
             seconds, memory = {}, {}
             for owner in (LIETORCH, PLAIN, OURS):
                 timed = times.get(f"{owner}, {part}")
-                seconds[owner] = f"{timed['median']:.4f} s" if timed else "-"
+                seconds[owner] = f"{1e3 * timed['median']:.1f} ms" if timed else "-"
                 size = timed and timed["temporary_bytes"]
                 memory[owner] = "-" if size is None else f"{size / 2**20:.1f}"
             ratio = case["ratios"].get(f"{OURS} / {LIETORCH}, {part}")
@@ -196,6 +208,13 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
                 f"| {seconds[OURS]} | {format(ratio['median'], '.3f') if ratio else '-'} "
                 f"| {memory[OURS]} | {memory[PLAIN]} |"
             )
+    differences = [case["difference"] for case in cases if case["difference"] is not None]
+    if differences:
+        largest = f"{max(differences):.0e}"
+        rows += [
+            "",
+            f"{cases[0]['peer']}; values for four orientations differ by {largest} at most.",
+        ]
     return rows
 
 

@@ -55,7 +55,8 @@ def test_without_lietorch_ours_run_alone(tmp_path, capsys):
     assert (ROOT / "benchmarks/lietorch.txt").exists()
     table = versus_lietorch.lines([case])
     assert len(table) == 2 + 2
-    assert table[2].startswith("| morphological_conv | forward | - | 0.0")
+    assert table[2].startswith("| morphological_conv | forward | - | ")
+    assert versus_lietorch.lines([]) == ["No run is on record yet."]
 
 
 def test_plain_loop_is_the_convolution():
