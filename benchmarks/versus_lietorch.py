@@ -210,11 +210,8 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
             )
     differences = [case["difference"] for case in cases if case["difference"] is not None]
     if differences:
-        largest = f"{max(differences):.0e}"
-        rows += [
-            "",
-            f"{cases[0]['peer']}; values for four orientations differ by {largest} at most.",
-        ]
+        words = "values for four orientations differ by at most"
+        rows += ["", f"{cases[0]['peer']}; {words} {max(differences):.0e} of the largest."]
     return rows
 
 
