@@ -1,0 +1,292 @@
+"""Dilation, erosion, diffusion and convection against loops over matrices, and their algebra."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import pdo_jax as pdo
+from benchmarks import pde_equivariance
+
+TAU = 2 * np.pi
+ALPHA = 0.65
+METRIC = np.array([[0.6, 1.7, 0.9], [2.0, 0.4, 1.3]])
+SHIFT = np.array([[0.7, -1.3, 0.9], [-0.2, 0.4, -2.0]])
+SHAPE, WINDOW = (4, 5, 8, 2), (3, 5, 3)
+
+
+def random(shape=SHAPE, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def field_operators(window=WINDOW, metric=METRIC, distance="log"):
+    """Return the operators as functions of a field alone, by name."""
+    options = dict(metric=jnp.asarray(metric), kernel_size=window, distance=distance)
+    return {
+        "dilation": jax.jit(partial(pdo.pde.dilation, **options)),
+        "erosion": jax.jit(partial(pdo.pde.erosion, **options)),
+        "diffusion": jax.jit(partial(pdo.pde.diffusion, **options)),
+        "convection": jax.jit(partial(pdo.pde.convection, shift=jnp.asarray(SHIFT))),
+    }
+
+
+OPERATORS = field_operators()
+
+# ----------------------------------------------------------- the oracle: matrices, loops and floats
+
+
+def pose(x, y, t):
+    return np.array([[np.cos(t), -np.sin(t), x], [np.sin(t), np.cos(t), y], [0, 0, 1]])
+
+
+def logarithm(matrix):
+    """Return (c1, c2, c3) with exp of their matrix equal to `matrix`."""
+    t = np.arctan2(matrix[1, 0], matrix[0, 0])
+    # exp maps c to V c, where V is the mean of all rotations up to t.
+    sine, cosine = (np.sin(t) / t, (1 - np.cos(t)) / t) if t else (1.0, 0.0)
+    spatial = np.linalg.solve([[sine, -cosine], [cosine, sine]], matrix[:2, 2])
+    return np.array([*spatial, t])
+
+
+def squares():
+    """Return rho^2 as a dictionary: by orientation, then right, up and turn, `(C,)` each."""
+    rows, columns, turns = (range(-(n // 2), n // 2 + 1) for n in WINDOW)
+    found = {}
+    for t in range(SHAPE[2]):
+        here = np.linalg.inv(pose(0, 0, TAU * t / SHAPE[2]))
+        for right in columns:
+            for up in rows:
+                for turn in turns:
+                    there = pose(right, up, TAU * (t + turn) / SHAPE[2])
+                    found[t, right, up, turn] = METRIC @ logarithm(here @ there) ** 2
+    return found
+
+
+def oracle(name, x):
+    height, width, orientations, channels = x.shape
+    rho, y = squares(), np.zeros_like(x)
+    b = 2 * ALPHA / (2 * ALPHA - 1)
+    for i, j, t in np.ndindex(height, width, orientations):
+        values, weights = [], []
+        for (of, right, up, turn), square in rho.items():
+            row, column = i - up, j + right
+            if of != t:
+                continue
+            inside = 0 <= row < height and 0 <= column < width
+            if name == "diffusion":  # the image is mirrored at its border
+                row, column = (
+                    abs(n) if n < size else 2 * (size - 1) - n
+                    for n, size in ((row, height), (column, width))
+                )
+                values.append(x[row, column, (t + turn) % orientations])
+                weights.append(np.exp(-square))
+            elif inside:
+                k = (2 * ALPHA - 1) / (2 * ALPHA) ** b * square ** (b / 2)
+                sign = 1 if name == "dilation" else -1
+                values.append(x[row, column, (t + turn) % orientations] - sign * k)
+        values = np.array(values)
+        if name == "dilation":
+            y[i, j, t] = values.max(0)
+        elif name == "erosion":
+            y[i, j, t] = values.min(0)
+        else:
+            weights = np.array(weights)
+            y[i, j, t] = np.sum(weights * values, 0) / np.sum(weights, 0)
+    return y
+
+
+@pytest.mark.parametrize("name", ["dilation", "erosion", "diffusion"])
+def test_operators_are_those_of_the_oracle(name):
+    x = random()
+    np.testing.assert_allclose(OPERATORS[name](x), oracle(name, x), rtol=1e-12, atol=1e-12)
+
+
+def test_convection_is_that_of_the_oracle():
+    x = random()
+    height, width, orientations, channels = x.shape
+    expected = np.zeros_like(x)
+    for i, j, t, c in np.ndindex(x.shape):
+        source = pose(j, -i, TAU * t / orientations) @ np.linalg.inv(pose(*SHIFT[c]))
+        where = -source[1, 2], source[0, 2], np.angle(complex(*source[:2, 0])) * orientations / TAU
+        first = np.floor(where).astype(int)
+        for corner in np.ndindex(2, 2, 2):
+            row, column, turn = first + corner
+            if 0 <= row < height and 0 <= column < width:
+                weight = np.prod(1 - np.abs(np.array([row, column, turn]) - where))
+                expected[i, j, t, c] += weight * x[row, column, turn % orientations, c]
+    np.testing.assert_allclose(OPERATORS["convection"](x), expected, atol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------- algebra
+
+
+def test_dilation_is_linear_in_maxima_and_sums():
+    dilate, x, y = OPERATORS["dilation"], random(seed=1), random(seed=2)
+    largest = np.maximum(dilate(x), dilate(y))
+    np.testing.assert_array_equal(dilate(np.maximum(x, y)), largest)
+    np.testing.assert_allclose(dilate(x + 1.75), dilate(x) + 1.75, rtol=1e-14)
+    erode = OPERATORS["erosion"]
+    np.testing.assert_array_equal(erode(np.minimum(x, y)), np.minimum(erode(x), erode(y)))
+    assert np.abs(dilate(np.minimum(x, y)) - np.minimum(dilate(x), dilate(y))).max() > 0.1
+
+
+def test_erosion_is_dual_to_dilation():
+    x = random()
+    np.testing.assert_array_equal(OPERATORS["erosion"](x), -np.asarray(OPERATORS["dilation"](-x)))
+    assert np.all(OPERATORS["erosion"](x) <= x) and np.all(x <= OPERATORS["dilation"](x))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_are_monotone(name):
+    below = random()
+    above = below + np.abs(random(seed=1))
+    difference = np.asarray(OPERATORS[name](above)) - np.asarray(OPERATORS[name](below))
+    assert difference.min() >= 0 and difference.max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["dilation", "erosion", "diffusion"])
+def test_constants_stay(name):
+    np.testing.assert_allclose(OPERATORS[name](np.full(SHAPE, -2.5)), -2.5, rtol=1e-14)
+
+
+def blob(size, orientations):
+    """Return a field that vanishes near the border."""
+    x = np.zeros((size, size, orientations, 2))
+    x[size // 2 - 1 : size // 2 + 2, size // 2 - 1 : size // 2 + 2] = random(
+        (3, 3, orientations, 2)
+    )
+    return x + (x != 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", [np.array([0.6, 1.2]), random((2, 2, 2))])
+def test_diffusion_keeps_the_mean_on_the_plane(metric):
+    x = blob(9, 1)[:, :, 0]
+    y = pdo.pde.diffusion(x, jnp.asarray(metric), (5, 5))
+    np.testing.assert_allclose(y.mean((0, 1)), x.mean((0, 1)), rtol=1e-13)
+
+
+# Every orientation has a sum of its own, which is the same at quarter turns.
+@pytest.mark.parametrize(
+    ("orientations", "tolerance"), [(4, 1e-13), pytest.param(8, 2e-3, marks=pytest.mark.slow)]
+)
+def test_diffusion_keeps_the_mean(orientations, tolerance):
+    x = blob(9, orientations)
+    y = pdo.pde.diffusion(x, jnp.array([[0.8, 0.9, 0.7], [1.1, 1.0, 2.0]]), (5, 5, 3))
+    np.testing.assert_allclose(y.mean((0, 1, 2)), x.mean((0, 1, 2)), rtol=tolerance)
+
+
+# --------------------------------------------------------------------------------------- symmetry
+
+
+@pytest.mark.parametrize(
+    ("orientations", "distance"),
+    [
+        pytest.param(4, "log", marks=pytest.mark.slow),
+        (8, "paths"),
+        pytest.param(8, "log", marks=pytest.mark.slow),
+        pytest.param(12, "log", marks=pytest.mark.slow),
+    ],
+)
+def test_quarter_turns_are_exact(orientations, distance):
+    x = random((5, 5, orientations, 2))
+    operators = field_operators((3, 3, 3), distance=distance)
+    for name, operator in operators.items():
+        turned = np.roll(np.rot90(x, axes=(0, 1)), orientations // 4, axis=2)
+        expected = np.rot90(operator(x), axes=(0, 1))
+        found = np.asarray(operator(turned))
+        np.testing.assert_allclose(
+            found, np.roll(expected, orientations // 4, axis=2), atol=1e-12, err_msg=name
+        )
+        # The orientations do not follow, or the other way.
+        assert np.abs(found - np.roll(expected, -orientations // 4, axis=2)).max() > 0.1, name
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_whole_turn_is_the_identity(name):
+    x, y = random(), np.asarray(OPERATORS[name](random()))
+    for _ in range(4):
+        x, y = (np.roll(np.rot90(z, axes=(0, 1)), 2, axis=2) for z in (x, y))
+    np.testing.assert_array_equal(x, random())
+    np.testing.assert_array_equal(OPERATORS[name](x), y)
+
+
+def test_the_angle_is_periodic():
+    """A peak at the last orientation reaches the first one."""
+    x = np.full((3, 3, 8, 2), -10.0)
+    x[1, 1, 7] = 0
+    dilated = np.asarray(OPERATORS["dilation"](x))
+    np.testing.assert_allclose(dilated[1, 1, 0], dilated[1, 1, 6], rtol=1e-12)
+    assert np.all(dilated[1, 1, 0] > -10)
+
+
+# -------------------------------------------------------------------------------------- semigroup
+
+MATRIX = np.array([[[1.1, 0.3], [-0.2, 0.7]]])
+
+
+def plane_kernel(kind, time, mesh, size, alpha):
+    """Return the kernel of the evolution to a time on a grid of some mesh size."""
+    if kind == "isotropic":
+        metric = np.array([0.8]) * mesh**2 * time ** (-1 / alpha)
+    else:
+        metric = MATRIX * mesh * time ** (-1 / (2 * alpha))
+    return pdo.pde.morphological_kernel(jnp.asarray(metric), (size, size), alpha=alpha)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.65, 1.0])
+def test_times_add_up_on_the_plane(alpha):
+    first, second = 0.37, 0.63
+    errors, missed = [], []
+    for steps in (4, 8, 16):  # to a unit of length
+        found = []
+        for kind in ("isotropic", "full"):
+            rest, whole, longer = (
+                plane_kernel(kind, time, 1 / steps, 4 * steps + 1, alpha)
+                for time in (second, 1.0, 1.1)
+            )
+            # Minus the kernel, dilated by the other one, up to a unit of length from the middle.
+            other = plane_kernel(kind, first, 1 / steps, 2 * steps + 1, alpha)
+            both = -pdo.pde.morphological_conv(-rest, other)
+            middle = slice(steps, 3 * steps + 1)
+            found.append([k[middle, middle] for k in (both, whole, longer)])
+        both, whole, longer = np.array(found).swapaxes(0, 1)
+        assert np.min(both - whole) >= -1e-12  # the grid leaves the best point out, and no more
+        errors.append(np.max(both - whole))
+        missed.append(np.abs(both - longer).max())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 2) < 0.35), orders
+    assert missed[-1] > 10 * errors[-1]  # no other time
+
+
+# ------------------------------------------------------------------------------------- 45 degrees
+
+
+def factor(operator, metrics, distance="log"):
+    """Return by how much nearest neighbours are worse, as root mean squares over metrics."""
+    x = pde_equivariance.fields(0, 0.5, 5, 128)
+    errors = [
+        [
+            pde_equivariance.error(operator, pde_equivariance.kernel(operator, m, 5, which), x)
+            for which in ("nearest", distance)
+        ]
+        for m in metrics
+    ]
+    theirs, ours = np.sqrt(np.mean(np.square(errors), axis=0))
+    return theirs / ours
+
+
+def test_exact_coordinates_beat_nearest_neighbours():
+    assert factor("diffusion", pde_equivariance.FITTING) > 5
+    for alpha in (0.65, 1):
+        assert factor(f"dilation, alpha {alpha}", pde_equivariance.FITTING[::2]) > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distance", pdo.pde.geometry.DISTANCES)
+def test_both_distances_beat_nearest_neighbours(distance):
+    for operator, least in zip(pde_equivariance.OPERATORS, (5, 2, 2), strict=True):
+        assert factor(operator, pde_equivariance.FITTING, distance) > least
