@@ -101,7 +101,7 @@ class _PDOLayer(nnx.Module):
 
     def weights(self) -> jax.Array:
         """Return the free weights for every group element: `kernel`, and zeros beyond its reach."""
-        kernel = self.kernel[...]
+        kernel = jnp.asarray(self.kernel[...])
         if self.angular_size is None:
             return kernel
         reach, order = self.angular_size // 2, self.basis.group.order
