@@ -5,9 +5,9 @@
     linear_conv           likewise
     convection            gradients of the field and the vector
 
-"Forward + backward" returns the value and both gradients for a given cotangent. LieTorch 0.6.2, the
-last version with compiled code for CPUs, runs in a Python and a process of its own, which waits for
-its turn: every round times its programs and ours. Its kernels are rotated by nearest neighbour,
+"Forward + backward" returns the value and both gradients for a given cotangent. LieTorch 0.6.2,
+whose compiled code runs on CPUs, has a Python and a process of its own, which waits for its turn:
+every round times its programs and ours. Its kernels are rotated by nearest neighbour,
 ours are sampled at rotated coordinates; for four orientations both are the same, and there the
 values are compared. The plain loop is `max_h x(h) - k(h)` as one would write it, a shifted
 difference after the other, with the gradient that JAX makes of it.

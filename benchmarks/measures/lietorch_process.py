@@ -1,6 +1,6 @@
 """LieTorch in a Python and a process of its own, which computes when it is told to.
 
-LieTorch 0.6.2 is the last version with compiled code for CPUs. It needs PyTorch 2.0 and NumPy 1;
+The compiled code of LieTorch 0.6.2 runs on CPUs. It needs PyTorch 2.0 and NumPy 1;
 `lietorch_worker.py` runs it.
 """
 
