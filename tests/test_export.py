@@ -25,8 +25,14 @@ def residual(group, **variant):
     return lambda: pdo.models.ResNet((1, 2), (1, 1), **options, rngs=nnx.Rngs(0))
 
 
+def small(make, **options):
+    """Return what makes a network of two levels of operators and dilations."""
+    levels = (1, 2, 2), ((3, 3, 3), (3, 3, 3)), ("dilation",)
+    return lambda: make(*levels, group="p4", in_features=1, **options, rngs=nnx.Rngs(0))
+
+
 # The networks of pdo_jax.models as users make them, with the shape of a batch; the residual ones
-# are shorter, each another variant.
+# and the two of PDE layers that are ours are shorter, each another variant.
 MODELS = {
     "resnet8": (residual("p2"), (None, 9, 9, 1)),
     "resnet26": (residual(None), (None, 9, 9, 1)),
@@ -46,18 +52,28 @@ MODELS = {
         lambda: pdo.models.volume_classifier((1, 1, 2), rngs=nnx.Rngs(0)),
         (None, 8, 8, 8, 1),
     ),
+    "pde_classifier": (small(pdo.models.pde_classifier, num_classes=3), (None, 5, 6, 1)),
+    "pde_segmenter": (small(pdo.models.pde_segmenter), (None, 5, 6, 1)),
+    "lenet5": (lambda: pdo.models.lenet5(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
+    "rotnist_pde": (lambda: pdo.models.rotnist_pde(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
+    "rotnist_gcnn": (lambda: pdo.models.rotnist_gcnn(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
+    "vessel_pde": (lambda: pdo.models.vessel_pde(rngs=nnx.Rngs(0)), (None, 9, 8, 3)),
+    "vessel_gcnn": (lambda: pdo.models.vessel_gcnn(rngs=nnx.Rngs(0)), (None, 9, 8, 3)),
+    "vessel_cnn": (lambda: pdo.models.vessel_cnn(rngs=nnx.Rngs(0)), (None, 9, 8, 3)),
 }
+# Many layers to compile, of kinds that others of the list have.
+LONG = ("rotnist_pde", "rotnist_gcnn", "vessel_pde", "vessel_gcnn", "vessel_cnn")
 
 # The modules of the laws, but Linen's, which cannot be taken apart, the networks of the list above,
-# and those that fold as another one does.
+# PDE layers, in which nothing folds, and those that fold as another one does.
 ALIKE = ("lift", "lift-turned", "lift-total", "conv", "conv-turned", "conv-accuracy-4",
          "conv-stride-3", "lift-rbf-fd", "conv-gaussian", "conv-optimal", "mnist-rot",
-         "mnist-rot-invariant", "volume-classifier", "invariant-resnet")  # fmt: skip
+         "mnist-rot-invariant", "volume-classifier", "invariant-resnet", "u-shaped")  # fmt: skip
 MODULES = [
     case
     for case in laws.CASES
     if case.name not in ALIKE
-    and not case.name.startswith(("linen", "folded"))
+    and not case.name.startswith(("linen", "folded", "pde"))
     and isinstance(case.make(case.groups[0], "float32"), nnx.Module)
 ]
 
@@ -247,7 +263,9 @@ def test_every_model_is_in_the_list():
     assert {name.split()[0] for name in MODELS} == made
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in MODELS]
+)
 def test_models_can_be_folded_and_saved(name, tmp_path, unhooked):  # a free batch is no int
     make, shape = MODELS[name]
     model = random(make)
