@@ -19,7 +19,7 @@ import numpy as np
 from flax import linen, nnx
 
 import pdo_jax as pdo
-from pdo_jax.models import MnistRot, ResNet, VolumeClassifier
+from pdo_jax.models import MnistRot, PDESegmenter, ResNet, VolumeClassifier
 
 # Neighbours differ in kind, since the sizes of a case are paired with groups in this order.
 PLANE = ("p4m", "p1", "p8", "p3m", "p2", "p8m", "p3", "p4", "p6m", "p1m", "p12", "p6")
@@ -194,11 +194,57 @@ def volumes(group: str, dtype: str) -> nnx.Module:
     )  # fmt: skip
 
 
+def pde(*terms: str, **options: Any) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a PDE layer with random parameters; orientations are those of the field."""
+
+    def make(group: str, dtype: str) -> nnx.Module:
+        precise = "float32" if dtype == "bfloat16" else dtype
+        layer = pdo.nn.PDELayer(
+            2, 3, terms, **{"kernel_size": (3, 3, 3), **options}, kernel_init=normal,
+            metric_init=positive, dtype=dtype, param_dtype=precise, rngs=nnx.Rngs(0),
+        )  # fmt: skip
+        for term in layer.terms:
+            if hasattr(term, "shift"):  # zero at first, where linear interpolation has a kink
+                term.shift[...] = normal(None, term.shift.shape, precise)
+        return layer
+
+    return make
+
+
+def positive(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Initialise metrics with positive numbers, others for every key.
+
+    An erosion with the metric of the dilation before it has ties, and no derivative.
+    """
+    return jax.random.uniform(key, shape, "float32", 0.3, 2.0).astype(dtype)
+
+
+class Mixed(nnx.Module):
+    """Operators, an equation, operators: a PDO lift, a PDE layer and a PDO-eConv."""
+
+    def __init__(self, group: str, dtype: str):
+        self.lift = layer(pdo.nn.PDOLift, 1, 2)(group, dtype)
+        self.pde = pde("dilation")(group, dtype)
+        self.conv = layer(pdo.nn.PDOConv, 3, 1)(group, dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.conv(self.pde(self.lift(x)))
+
+
+def u_shaped(group: str, dtype: str) -> nnx.Module:
+    """Return a segmenter of two levels, of operators and dilations."""
+    return PDESegmenter(
+        (1, 2, 2), ((3, 3, 3),) * 2, terms=("dilation",), group=group, in_features=1, dtype=dtype,
+        rngs=nnx.Rngs(0),
+    )  # fmt: skip
+
+
 NET = dict(input="image", channels=1, groups=("p4", "p1m"), leads=(1,))
 STEP = dict(bad_sizes=((6, 6),))
 POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
 SOLID = dict(channels=1, groups=SPACE)
 LINEN = dict(sizes=FEW[:1], groups=("p4",))
+TURNS = dict(sizes=FEW[:1], groups=("p8", "p4", "p6", "p12"))  # no mirrors
 MIRROR = pdo.group("p1m")  # not normal in p4m: left and right cosets differ
 
 CASES = (
@@ -265,6 +311,16 @@ CASES = (
          groups=("p4m",)),
     Case("invariant-resnet", residual, "image", "invariant", sizes=((4, 5),), channels=1,
          groups=("p4", "p1m"), leads=(1,)),
+    Case("pde-cde", pde("convection", "dilation", "erosion"), **TURNS),
+    Case("pde-full", pde("diffusion", "erosion", metric="full", iterations=2), **TURNS),
+    Case("pde-shock", pde("shock", distance="paths"), sizes=FEW[:1], groups=("p4", "p8")),
+    Case("pde-plane", pde("dilation", "diffusion", kernel_size=(3, 3), metric="isotropic"), "image",
+         "image", sizes=FEW[:1], groups=("p4m", "p6")),
+    Case("pde-finsler", pde("convection", "dilation", kernel_size=(3, 5), metric="finsler"),
+         "image", None, sizes=((4, 4),), groups=("p4",)),
+    Case("pdo-pde-pdo", Mixed, "image", sizes=FEW[:1], channels=1, groups=("p4",)),
+    Case("u-shaped", u_shaped, "image", "image", sizes=((5, 6),), channels=1, groups=("p4",),
+         leads=(1,)),  # odd, and of one size after halving
 )  # fmt: skip
 
 

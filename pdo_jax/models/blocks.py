@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Float
 
+from pdo_jax import _check
 from pdo_jax.nn import PDOConv, PDOLift
 from pdo_jax.pde import spline_basis
 
@@ -31,17 +33,17 @@ def spline_conv(in_features: int, features: int, **options: Any) -> PDOConv:
     )
 
 
-def normalised(
-    layer: nnx.Module,
-    features: int,
-    *,
-    relu: bool = True,
-    dtype: DTypeLike | None,
-    rngs: nnx.Rngs,
-) -> nnx.Sequential:
-    """Return a layer, batch normalisation, and ReLU unless it is not wanted."""
-    norm = nnx.BatchNorm(features, momentum=0.9, dtype=dtype, rngs=rngs)
-    return nnx.Sequential(layer, norm, *[nnx.relu] * relu)
+class Normalised(nnx.Module):
+    """A layer, batch normalisation, and ReLU unless it is not wanted."""
+
+    def __init__(self, layer: nnx.Module, features: int, *, relu: bool = True, **options: Any):
+        self.layer, self.relu = layer, relu
+        self.norm = nnx.BatchNorm(features, momentum=0.9, **options)
+
+    def __call__(self, x: Float[_check.Array, "..."]) -> Float[jax.Array, "..."]:
+        """Apply the layer."""
+        y = self.norm(self.layer(x))  # pyright: ignore
+        return nnx.relu(y) if self.relu else y
 
 
 def channel_dropout(rate: float, axes: int, rngs: nnx.Rngs) -> nnx.Dropout:

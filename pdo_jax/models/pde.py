@@ -28,7 +28,7 @@ from jaxtyping import Float
 from pdo_jax import _check
 from pdo_jax.groups import Group, cyclic
 from pdo_jax.groups import group as as_group
-from pdo_jax.models.blocks import normalised
+from pdo_jax.models.blocks import Normalised
 from pdo_jax.nn import PDELayer, PDOConv, PDOLift, blur_pool, group_pool
 from pdo_jax.nn.pooling import linear_resample
 
@@ -180,9 +180,9 @@ def _levels(
         layer = PDELayer(i, o, terms, kernel_size=size, **options)
         if levels:
             conv = PDOConv(i, i, group, orientation=ORIENTATION, use_bias=False, **CONV, **options)
-            layer = nnx.Sequential(normalised(conv, i, **options), layer)
+            layer = nnx.Sequential(Normalised(conv, i, **options), layer)
         levels.append(layer)
-    return normalised(lift, features[0], relu=False, **options), levels
+    return Normalised(lift, features[0], relu=False, **options), levels
 
 
 def _descend(x: jax.Array, levels: Sequence[Any]) -> list[jax.Array]:

@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check
-from pdo_jax.models.blocks import channel_dropout, normalised, spline_conv, spline_lift
+from pdo_jax.models.blocks import Normalised, channel_dropout, spline_conv, spline_lift
 from pdo_jax.nn import PDELayer, group_pool, resize
 
 MANIFOLDS = ("se2", "plane")
@@ -178,7 +178,7 @@ def rotnist_pde(
         features, sizes = (6, 12, 8), (None, 14, LAST)
         shape = dict(kernel_size=(5, 5, 5))
         lift = spline_lift(in_features, features[0], 5, padding="VALID", **options)
-        layers = [normalised(lift, features[0], **options)]
+        layers = [Normalised(lift, features[0], **options)]
     pairs = zip(features, features[1:], strict=False)
     layers += [PDELayer(i, o, tuple(terms), **shape, **options) for i, o in pairs]
     return RotNist(
@@ -225,7 +225,7 @@ def rotnist_gcnn(
     lift = spline_lift(in_features, features[0], 5, padding="VALID", **options)
     pairs = zip(features, features[1:], strict=False)
     convs = [spline_conv(i, o, padding="VALID", **options) for i, o in pairs]
-    layers = [normalised(c, f, **options) for c, f in zip((lift, *convs), features, strict=True)]
+    layers = [Normalised(c, f, **options) for c, f in zip((lift, *convs), features, strict=True)]
     return RotNist(
         layers,
         (None, None, LAST),

@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check
-from pdo_jax.models.blocks import channel_dropout, normalised, spline_conv, spline_lift
+from pdo_jax.models.blocks import Normalised, channel_dropout, spline_conv, spline_lift
 from pdo_jax.nn import PDELayer, group_pool
 
 # What a depth stands for: features, and the numbers of the layers with dropout after them.
@@ -168,7 +168,7 @@ def vessel_pde(
     lift = spline_lift(in_features, features[0], 7, padding="REFLECT", **options)
     pairs = zip(features, features[1:], strict=False)
     layers = [
-        normalised(lift, features[0], relu=False, **options),
+        Normalised(lift, features[0], relu=False, **options),
         *(PDELayer(i, o, tuple(terms), metric=metric, **options) for i, o in pairs),
     ]
     return _segmenter(layers, setting, True, dropout_rate, options)
@@ -219,7 +219,7 @@ def vessel_gcnn(
         nnx.Linear(features[-1], last, use_bias=False, **options),
     ]
     layers = [
-        normalised(conv, f, **options) for conv, f in zip(convs, setting["features"], strict=True)
+        Normalised(conv, f, **options) for conv, f in zip(convs, setting["features"], strict=True)
     ]
     return _segmenter(layers, setting, True, dropout_rate, options)
 
@@ -259,7 +259,7 @@ def vessel_cnn(
     options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
     widths = zip((in_features, *setting["features"]), setting["features"], strict=False)
     layers = [
-        normalised(EdgeConv(i, o, size, **options), o, **options)
+        Normalised(EdgeConv(i, o, size, **options), o, **options)
         for (i, o), size in zip(widths, setting["sizes"], strict=True)
     ]
     return _segmenter(layers, setting, False, dropout_rate, options)
