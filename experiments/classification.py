@@ -181,7 +181,7 @@ def command(config: type[C], about: str | None, recipes: Mapping[str, C] | None 
 
 def _starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe", default=next(iter(recipes), None))
+    parser.add_argument("--recipe", "--model", default=next(iter(recipes), None))
     parser.add_argument("--resume", type=Path)
     given, _ = parser.parse_known_args()
     if given.resume is not None:

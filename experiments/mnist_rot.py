@@ -10,7 +10,9 @@ training images out, reports on them, and does not look at the test set.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from experiments import classification
 from experiments.augment import Augmentation
@@ -24,7 +26,10 @@ class Config(classification.Published):
 
     experiment = "mnist_rot"
 
-    recipe: Literal["ours", "invariant", "published", "published_cnn"] = "ours"
+    recipe: Annotated[
+        Literal["ours", "invariant", "pde", "published", "published_cnn"],
+        tyro.conf.arg(aliases=("--model",)),
+    ] = "ours"
     """The configuration that all other options change."""
     data: Literal["mnist_rot", "mnist_rot_made"] = "mnist_rot"
     """The published archive, or the same protocol carried out on MNIST's own files."""
@@ -78,6 +83,17 @@ RECIPES: dict[str, Config] = {
         augmentation=_EVERY_ANGLE,
         network="mnist_rot_invariant",
         network_options={"dropout_rate": 0.05},
+    ),
+    # Our network of PDO-eConvs and PDE layers, with at most 10,000 parameters; --network takes
+    # LieTorch's as well (rotnist_cde, rotnist_de, rotnist_plane, rotnist_gcnn, lenet5).
+    #   command   python -m experiments.mnist_rot --recipe pde
+    #   time      not measured yet
+    #   result    not measured yet; benchmarks/results/mnist_rot_pde_*.json hold short trainings
+    "pde": Config(
+        recipe="pde",
+        training=_OURS,
+        augmentation=_EVERY_ANGLE,
+        network="pde_classifier",
     ),
     # PDO-eConv as published: 1.87 % with 26k parameters (the best test epoch).
     #   command   python -m experiments.mnist_rot --recipe published

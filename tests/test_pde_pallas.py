@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pdo_jax.pde import pallas, windows
+from pdo_jax.pde import morphology, pallas, windows
 from pdo_jax.pde.windows import Shape
 
 
@@ -49,7 +49,7 @@ def test_maximum_and_first_winner(window, orientations, channels, size, dtype):
     maximum = np.max(values, axis=0)
     assert np.mean(np.sum(values == maximum, axis=0) > 1) > 0.1
     assert y.shape == winner.shape == (*size, shape.lanes)
-    assert y.dtype == dtype and winner.dtype == pallas.index_dtype(shape)
+    assert y.dtype == dtype and winner.dtype == shape.tap_dtype
     np.testing.assert_array_equal(np.asarray(y).astype(np.float64), maximum)
     np.testing.assert_array_equal(winner, np.argmax(values, axis=0))
 
@@ -91,3 +91,30 @@ def test_lowers_to_triton(dtype):
         traced = jax.jit(lambda x, k: pallas.max_plus(x, k, shape)).trace(x, kernel)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "__gpu$xla.gpu.triton" in text
+
+
+def lowered(function, *shapes):
+    with on_cuda():
+        traced = jax.jit(function).trace(*(jax.ShapeDtypeStruct(s, "float32") for s in shapes))
+        return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
+def test_only_the_algorithm_pallas_is_triton():
+    shapes = (2, 5, 7, 4, 3), (4, 3, 3, 3, 3)
+
+    def slope(algorithm):
+        def loss(x, kernel):
+            return jnp.sum(morphology._max_plus(x, kernel, algorithm))
+
+        return jax.grad(loss, (0, 1))
+
+    assert lowered(slope("pallas"), *shapes).count("__gpu$xla.gpu.triton") == 1
+    assert "triton" not in lowered(slope("xla"), *shapes)
+
+
+def test_pallas_is_the_loop_elsewhere():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 3, 4, 3, 2)), rng.normal(size=(3, 1, 3, 1, 2))
+    y = morphology._max_plus(jnp.asarray(x), jnp.asarray(kernel), "pallas")
+    np.testing.assert_array_equal(y, morphology.morphological_conv(x, kernel))

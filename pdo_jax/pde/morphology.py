@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,14 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.pde import geometry, kernels, windows
 from pdo_jax.pde.windows import Shape, Window
+
+Algorithm = Literal["xla", "pallas"]
 
 
 def morphological_conv(
@@ -146,17 +148,26 @@ def erosion(
 # ------------------------------------------------------------------------- the maximum, its winner
 
 
-@jax.custom_jvp
-def _max_plus(x: Float[jax.Array, "n h w t c"], kernel: Float[jax.Array, "t i j l c"]) -> jax.Array:
-    """Return y(g) = max_h x(h) - k_g(h)."""
-    (y,) = _max_plus_p.bind(x, kernel, winners=False)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _max_plus(
+    x: Float[jax.Array, "n h w t c"],
+    kernel: Float[jax.Array, "t i j l c"],
+    algorithm: Algorithm = "xla",
+) -> jax.Array:
+    """Return y(g) = max_h x(h) - k_g(h).
+
+    The algorithm "pallas" is one Triton kernel on Nvidia's GPUs, and "xla" everywhere else.
+    """
+    (y,) = _max_plus_p.bind(x, kernel, winners=False, algorithm=algorithm)
     return y
 
 
 @partial(_max_plus.defjvp, symbolic_zeros=True)
-def _max_plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+def _max_plus_jvp(
+    algorithm: Algorithm, primals: tuple, tangents: tuple
+) -> tuple[jax.Array, jax.Array]:
     (x, kernel), (dx, dk) = primals, tangents
-    y, winners = _max_plus_p.bind(x, kernel, winners=True)
+    y, winners = _max_plus_p.bind(x, kernel, winners=True, algorithm=algorithm)
     window, dy = kernel.shape[1:4], jnp.zeros_like(y)
     if not isinstance(dx, SymbolicZero):
         dy = _at_winners_p.bind(dx, winners, window=window)
@@ -167,9 +178,10 @@ def _max_plus_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array
 
 
 def _search(
-    x: jax.Array, kernel: jax.Array, *, winners: bool, one_by_one: bool
+    x: jax.Array, kernel: jax.Array, *, winners: bool, algorithm: Algorithm, one_by_one: bool
 ) -> tuple[jax.Array, ...]:
     """Return the maximum and, if asked, the first tap that reaches it, `(N, H, W, Or, C)`."""
+    del algorithm  # see `_search_on_cuda`
     shape = Shape(kernel.shape[1:4], x.shape[-2], x.shape[-1])  # pyright: ignore
     dtype = np.promote_types(np.promote_types(x.dtype, kernel.dtype), np.float32)
     taps = windows.lanes(kernel).astype(dtype)
@@ -201,7 +213,7 @@ def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> j
 
     A second pass: a loop that carried both would do all the work once for each of its two results.
     """
-    dtype = _winner_dtype(shape.taps)
+    dtype = shape.tap_dtype
     middle = jnp.full(y.shape, shape.taps // 2, dtype)  # where a NaN is: any tap inside
 
     def reached(winner: jax.Array, part: jax.Array, cost: jax.Array, tap: jax.Array) -> jax.Array:
@@ -210,8 +222,17 @@ def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> j
     return windows.fold(shape, padded, taps, middle, reached)
 
 
-def _winner_dtype(taps: int) -> Any:
-    return next(d for d in (np.uint8, np.uint16, np.uint32) if taps <= np.iinfo(d).max + 1)
+def _search_on_cuda(
+    x: jax.Array, kernel: jax.Array, *, winners: bool, algorithm: Algorithm
+) -> tuple[jax.Array, ...]:
+    if algorithm == "xla":
+        return _search(x, kernel, winners=winners, algorithm=algorithm, one_by_one=False)
+    from pdo_jax.pde import pallas  # slow to import, and seldom used
+
+    shape = Shape(kernel.shape[1:4], x.shape[-2], x.shape[-1])  # pyright: ignore
+    padded = windows.pad(x, shape, float(jnp.finfo(x.dtype).min))
+    found = pallas.max_plus(padded, windows.lanes(kernel), shape)
+    return tuple(a.reshape(x.shape) for a in (found if winners else found[:1]))
 
 
 # Four linear maps as primitives of JAX, in pairs that are each other's transposes:
@@ -337,6 +358,9 @@ def _transposes(one: Primitive, other: Primitive) -> None:
 
 
 _max_plus_p = windows.primitive("pdo_max_plus", _search, results=True)
+mlir.register_lowering(
+    _max_plus_p, mlir.lower_fun(_search_on_cuda, multiple_results=True), platform="cuda"
+)
 _batched(_max_plus_p, lambda axes: axes[1] is None)
 _at_winners_p = _linear("pdo_at_winners", _at_winners, over_examples=True)
 _to_winners_p = _linear("pdo_to_winners", _to_winners, over_examples=True)

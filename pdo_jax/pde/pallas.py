@@ -46,7 +46,7 @@ def max_plus(
 
     Returns:
         y `(N, H, W, Or C)` in the dtype of `padded`, from differences in float32 at least, and n
-        `(N, H, W, Or C)` in the dtype of `index_dtype`.
+        `(N, H, W, Or C)` in the dtype of `shape.tap_dtype`.
     """
     rows, columns, _ = shape.window
     examples, *pixels, _ = padded.shape
@@ -58,7 +58,7 @@ def max_plus(
         partial(_program, shape=shape, size=(height, width), outputs=outputs, block=block),
         out_shape=(
             jax.ShapeDtypeStruct((outputs, shape.lanes), padded.dtype),
-            jax.ShapeDtypeStruct((outputs, shape.lanes), index_dtype(shape)),
+            jax.ShapeDtypeStruct((outputs, shape.lanes), shape.tap_dtype),
         ),
         grid=(pl.cdiv(outputs, block[0]), pl.cdiv(shape.lanes, block[1])),
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
@@ -71,11 +71,6 @@ def max_plus(
     )
     form = (examples, height, width, shape.lanes)
     return y.reshape(form), winner.reshape(form)
-
-
-def index_dtype(shape: Shape) -> Any:
-    """Return the smallest unsigned integers that hold the number of every tap."""
-    return next(d for d in (np.uint8, np.uint16, np.uint32) if shape.taps <= np.iinfo(d).max + 1)
 
 
 def _lanes(lanes: int) -> int:

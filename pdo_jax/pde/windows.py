@@ -58,6 +58,12 @@ class Shape(NamedTuple):
         """How many points a window has."""
         return int(np.prod(self.window))
 
+    @property
+    def tap_dtype(self) -> Any:
+        """The smallest unsigned integers that hold the number of every tap."""
+        dtypes = np.uint8, np.uint16, np.uint32
+        return next(d for d in dtypes if self.taps <= np.iinfo(d).max + 1)
+
 
 def check(
     x: _check.Array, kernel: Kernel, kernel_size: Sequence[int] | None
