@@ -13,7 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import budget, drift, equivariance, published, versus_lietorch, vessels
+from benchmarks import (
+    budget,
+    distance,
+    drift,
+    equivariance,
+    pde_equivariance,
+    published,
+    versus_lietorch,
+    vessels,
+)
 from experiments.results import ROOT
 from pdo_jax._files import replacing
 
@@ -24,6 +33,8 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "budget": ("budget.md", budget.lines),
     "budget_p8": ("budget.md", budget.lines),
     "drift": ("budget.md", drift.lines),
+    "distance": ("pde.md", distance.lines),
+    "pde_equivariance": ("pde.md", pde_equivariance.lines),
     "equivariance_angles": ("equivariance.md", partial(equivariance.tables, "angles")),
     "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),
     "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
