@@ -191,9 +191,11 @@ def _search(
         padded = windows.pad(x.astype(dtype), shape, float(jnp.finfo(dtype).min))
         # What both passes compare must be one number: nothing may be fused into one of them.
         padded, kernel = lax.optimization_barrier((padded, taps))
-        y = _maximum(shape, padded, kernel)
-        found = (y.astype(x.dtype), _winner(shape, padded, kernel, y)) if winners else (y,)
-        return tuple(a.astype(a.dtype if winners else x.dtype).reshape(x.shape) for a in found)
+        precise = _maximum(shape, padded, kernel)
+        y = precise.reshape(x.shape).astype(x.dtype)
+        if not winners:
+            return (y,)
+        return y, _winner(shape, padded, kernel, precise).reshape(x.shape)
 
     return windows.over_examples(one, one_by_one, x)
 
@@ -255,10 +257,12 @@ def _at_winners(
 def _to_winners(
     dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool
 ) -> jax.Array:
+    precise = np.promote_types(dy.dtype, np.float32)
+
     def one(dy: jax.Array, winner: jax.Array) -> jax.Array:
-        where = _positions(winner, window).reshape(-1)
-        zeros = jnp.zeros(dy.size, dy.dtype)
-        return zeros.at[where].add(dy.reshape(-1), mode="promise_in_bounds").reshape(dy.shape)
+        where, parts = _positions(winner, window).reshape(-1), dy.reshape(-1).astype(precise)
+        total = jnp.zeros(dy.size, precise).at[where].add(parts, mode="promise_in_bounds")
+        return total.reshape(dy.shape).astype(dy.dtype)
 
     return windows.over_examples(one, one_by_one, dy, winners)
 
@@ -271,18 +275,24 @@ def _at_taps(dk: jax.Array, winners: jax.Array, *, window: Window, one_by_one: b
 
 
 def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: bool) -> jax.Array:
-    del one_by_one  # the sum over examples is one by one anyway
-    orientations, channels = dy.shape[-2:]
-
-    def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        one, winner = (lax.dynamic_index_in_dim(a, i, 0, keepdims=False) for a in (dy, winners))
-        where = _taps(winner, window).reshape(-1)
-        return total.at[where].add(one.reshape(-1).astype(total.dtype), mode="promise_in_bounds")
-
     precise = np.promote_types(dy.dtype, np.float32)
+    orientations, channels = dy.shape[-2:]
     total = jnp.zeros(orientations * math.prod(window) * channels, precise)
-    if len(dy):  # the body of a loop must fit, even if it is never run
-        total = lax.fori_loop(0, len(dy), add, total)
+
+    def add(total: jax.Array, dy: jax.Array, winners: jax.Array) -> jax.Array:
+        where = _taps(winners, window).reshape(-1)
+        return total.at[where].add(dy.reshape(-1).astype(precise), mode="promise_in_bounds")
+
+    if one_by_one and len(dy):
+
+        def add_one(i: jax.Array, total: jax.Array) -> jax.Array:
+            return add(
+                total, *(lax.dynamic_index_in_dim(a, i, keepdims=False) for a in (dy, winners))
+            )
+
+        total = lax.fori_loop(0, len(dy), add_one, total)
+    else:
+        total = add(total, dy, winners)
     return total.reshape(orientations, *window, channels).astype(dy.dtype)
 
 
@@ -300,51 +310,49 @@ def _positions(winner: jax.Array, window: Window) -> jax.Array:
 
 
 def _taps(winner: jax.Array, window: Window) -> jax.Array:
-    """Return where the winners of one example lie in the flat kernel."""
-    channels = winner.shape[-1]
-    t, c = (lax.broadcasted_iota(np.int32, winner.shape, axis) for axis in (2, 3))
+    """Return where the winners, of one example or of many, lie in the flat kernel."""
+    channels, last = winner.shape[-1], winner.ndim - 1
+    t, c = (lax.broadcasted_iota(np.int32, winner.shape, axis) for axis in (last - 1, last))
     return (t * math.prod(window) + winner.astype(np.int32)) * channels + c
 
 
 # ------------------------------------------------------------------------------- the primitives
 
 
-def _batched(primitive: Primitive, over_examples: Callable[[tuple], bool]) -> None:
-    """Let vmap make the new axis one with that of the examples, or else of the channels."""
+def _batched(primitive: Primitive, of_examples: int) -> None:
+    """Let vmap make the new axis one with that of the examples, or else of the channels.
+
+    Args:
+        primitive: of two arrays.
+        of_examples: how many of them, the first ones, have an axis of examples that it treats one
+            by one.
+    """
 
     def batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[Any, Any]:
         (size,) = {a.shape[i] for a, i in zip(arrays, axes, strict=True) if i is not None}
-        examples = over_examples(axes)
-
-        def merge(a: jax.Array, axis: int | None, keep: bool) -> jax.Array:
-            if axis is None and keep:
-                return a
-            a = jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
-            if examples:
-                return a.reshape(-1, *a.shape[2:])
-            a = jnp.moveaxis(a, 0, -2)
-            return a.reshape(*a.shape[:-2], -1)
-
-        def split(y: jax.Array) -> jax.Array:
-            if examples:
-                return y.reshape(size, -1, *y.shape[1:])
-            return jnp.moveaxis(y.reshape(*y.shape[:-1], size, -1), -2, 0)
-
-        first, second = arrays
-        keep = (
-            examples and primitive is _max_plus_p
-        )  # its second array is the same for all examples
-        y = primitive.bind(merge(first, axes[0], False), merge(second, axes[1], keep), **options)
-        y = jax.tree.map(split, y)
+        by_example = of_examples and all(axis is None for axis in axes[of_examples:])
+        moved = [
+            jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+            for a, axis in zip(arrays, axes, strict=True)
+        ]
+        if by_example:
+            merged = [a.reshape(-1, *a.shape[2:]) for a in moved[:of_examples]]
+            y = primitive.bind(*merged, *arrays[of_examples:], **options)
+            y = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), y)
+        else:
+            merged = [jnp.moveaxis(a, 0, -2) for a in moved]
+            merged = [a.reshape(*a.shape[:-2], -1) for a in merged]
+            y = primitive.bind(*merged, **options)
+            y = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(*a.shape[:-1], size, -1), -2, 0), y)
         return y, jax.tree.map(lambda _: 0, y)
 
     batching.primitive_batchers[primitive] = batch
 
 
-def _linear(name: str, function: Callable[..., jax.Array], over_examples: bool) -> Primitive:
+def _linear(name: str, function: Callable[..., jax.Array], of_examples: int) -> Primitive:
     """Return a primitive that is linear in its first array; the second one, winners, says how."""
     primitive = windows.primitive(name, function)
-    _batched(primitive, lambda axes: over_examples)
+    _batched(primitive, of_examples)
     ad.defjvp(primitive, lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o))
     return primitive
 
@@ -361,10 +369,10 @@ _max_plus_p = windows.primitive("pdo_max_plus", _search, results=True)
 mlir.register_lowering(
     _max_plus_p, mlir.lower_fun(_search_on_cuda, multiple_results=True), platform="cuda"
 )
-_batched(_max_plus_p, lambda axes: axes[1] is None)
-_at_winners_p = _linear("pdo_at_winners", _at_winners, over_examples=True)
-_to_winners_p = _linear("pdo_to_winners", _to_winners, over_examples=True)
-_at_taps_p = _linear("pdo_at_taps", _at_taps, over_examples=False)
-_to_taps_p = _linear("pdo_to_taps", _to_taps, over_examples=False)
+_batched(_max_plus_p, of_examples=1)
+_at_winners_p = _linear("pdo_at_winners", _at_winners, of_examples=2)
+_to_winners_p = _linear("pdo_to_winners", _to_winners, of_examples=2)
+_at_taps_p = _linear("pdo_at_taps", _at_taps, of_examples=0)
+_to_taps_p = _linear("pdo_to_taps", _to_taps, of_examples=0)
 _transposes(_at_winners_p, _to_winners_p)
 _transposes(_at_taps_p, _to_taps_p)
