@@ -41,7 +41,7 @@ def pose(x, y, t):
 
 
 @pytest.mark.parametrize(
-    ("orientations", "window"), [(8, (1, 3, 5)), (5, (1, 3, 5)), (1, (3, 5, 1))]
+    ("orientations", "window"), [(8, (1, 3, 3)), (5, (1, 1, 5)), (1, (3, 3, 1))]
 )
 def test_coordinates_are_the_matrix_logarithm(orientations, window):
     found = geometry.log_coordinates(window, orientations)
@@ -115,20 +115,14 @@ def test_negative_weights_count_as_zero(distance):
 # -------------------------------------------------------------------------------------- distances
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", METRICS[1:3])
 def test_no_way_is_shorter_than_the_distance(metric):
-    c = points((3, 5, 3))
-    exact = geodesics.distance(c, np.array(metric)) ** 2
+    c = points((3, 3, 3))
+    exact, log = geodesics.distance(c, np.array(metric)) ** 2, squared(c, np.array([metric]))[:, 0]
     found = paths(c, metric)
     assert np.all(found >= exact * (1 - 1e-3))  # what the oracle may be too long
-    assert np.all(found <= exact * 1.1**2)
-    assert np.all(found <= squared(c, np.array([metric]))[:, 0] * (1 + 1e-12))
-
-
-def test_the_logarithm_is_far_too_long_where_metrics_are_anisotropic():
-    c = points((3, 5, 3))
-    exact = geodesics.distance(c, np.array([1.0, 64.0, 1.0]))
-    assert np.max(np.sqrt(squared(c, np.array([[1.0, 64.0, 1.0]]))[:, 0]) / exact) > 3
+    assert np.all(found <= exact * 1.1**2) and np.all(found <= log * (1 + 1e-12))
+    assert np.max(log / exact) > 1.2**2  # which says that the bound above is not an easy one
 
 
 def test_flat_metrics_are_exact():
@@ -136,7 +130,8 @@ def test_flat_metrics_are_exact():
     b = geodesics.half_angle(c)
     expected = 0.7 * np.sum(b[:, :2] ** 2, -1) + 1.3 * b[:, 2] ** 2
     np.testing.assert_allclose(paths(c, (0.7, 0.7, 1.3)), expected, rtol=1e-13)
-    np.testing.assert_allclose(geodesics.distance(c, np.array([0.7, 0.7, 1.3])) ** 2, expected)
+    exact = geodesics.distance(c[::9], np.array([0.7, 0.7, 1.3])) ** 2
+    np.testing.assert_allclose(exact, expected[::9], rtol=1e-13)
 
 
 def test_driving_ahead_and_turning_on_the_spot_are_exact():
@@ -146,8 +141,8 @@ def test_driving_ahead_and_turning_on_the_spot_are_exact():
         np.testing.assert_allclose(paths(turn, metric), (TAU / 8) ** 2 * metric[2], rtol=1e-13)
 
 
-@pytest.mark.parametrize("metric", METRICS[1:])
-def test_ways_back_and_mirrored_ways_are_as_long(metric):
+def test_ways_back_and_mirrored_ways_are_as_long():
+    metric = METRICS[1]
     c, found = points(), paths(points(), metric)
     assert np.all(found > 0) and paths(np.zeros((1, 3)), metric) == 0
     for signs in ((-1, -1, -1), (1, -1, -1), (-1, 1, -1), (1, 1, -1)):
@@ -203,8 +198,14 @@ def test_paths_stay_within_their_bounds(anisotropy):
 EXTREME = [(0, 0, 0), (1, 0, 1), (0, 1, 1), (1, 1, 0), (-1, 1, 1), (2, 2, 2), (1e9, 1e-9, 1)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("distance", geometry.DISTANCES)
+@pytest.mark.parametrize(
+    ("distance", "dtype"),
+    [
+        pytest.param("log", "float32", marks=pytest.mark.slow),
+        pytest.param("paths", "float64", marks=pytest.mark.slow),
+        ("paths", "float32"),
+    ],
+)
 def test_gradients_are_finite(distance, dtype):
     def total(metric):
         found = (
