@@ -304,6 +304,41 @@ MUTATIONS = (
         "weights.reshape(rows, columns, order, -1, outputs)",
         ("tests/test_export.py::test_weights_of_the_published_source[p8-group]",),
     ),
+    Mutation(
+        "offsets with y downwards",
+        "pde/geometry.py",
+        "np.stack([right, -down], -1)",
+        "np.stack([right, down], -1)",
+        ("tests/test_pde_geometry.py::test_offsets_are_right_and_up",),
+    ),
+    Mutation(
+        "an angle that is not periodic",
+        "pde/windows.py",
+        "jnp.concatenate([x[..., -turns:, :], x, x[..., :turns, :]], axis=-2)",
+        "jnp.concatenate([x[..., :turns, :], x, x[..., -turns:, :]], axis=-2)",
+        ("tests/test_pde_algebra.py::test_operators_are_those_of_the_oracle",),
+    ),
+    Mutation(
+        "another winner",
+        "pde/morphology.py",
+        "t = (t + tap % turns + orientations - turns // 2) % orientations",
+        "t = (t + tap % turns + orientations - turns // 2 + 1) % orientations",
+        ("tests/test_pde_layer.py::test_windows_of_any_size",),
+    ),
+    Mutation(
+        "the kernel's gradient with the wrong sign",
+        "pde/morphology.py",
+        "_at_taps_p.bind(-dk,",
+        "_at_taps_p.bind(dk,",
+        ("tests/test_pde_layer.py::test_windows_of_any_size",),
+    ),
+    Mutation(
+        "a shift that turns the other way",
+        "pde/transport.py",
+        "u, v = cos * main + sin * lateral, cos * lateral - sin * main",
+        "u, v = cos * main - sin * lateral, cos * lateral + sin * main",
+        ("tests/test_pde_algebra.py::test_convection_is_that_of_the_oracle",),
+    ),
 )
 
 
