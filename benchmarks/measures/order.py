@@ -16,6 +16,7 @@ from scipy import stats
 
 import pdo_jax as pdo
 from benchmarks.measures.signals import plane_waves
+from pdo_jax.basis import OperatorBasis
 
 ACCURACIES = (2, 4, 6)
 # Fine enough for the asymptotic range, coarse enough for rounding: a fourth derivative loses
@@ -120,7 +121,7 @@ def network(activation: str, accuracy: int, points: int, seeds: Sequence[int]) -
 
 
 def _scaled(
-    basis: pdo.FilterBasis, act: Callable[[jax.Array], jax.Array], seed: int
+    basis: OperatorBasis, act: Callable[[jax.Array], jax.Array], seed: int
 ) -> list[np.ndarray]:
     """Return random coefficients of a network whose activations all get the variance `LEVEL`^2."""
     rng = np.random.default_rng(seed)
