@@ -53,6 +53,7 @@ class Case(NamedTuple):
         leads: the numbers of leading axes that it takes.
         bad_sizes: pairs (H, W) at which it must warn, and must not be exact.
         order: the number of derivatives that are compared with finite differences.
+        slow: whether it takes so long that it is left to the slow tests.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Case(NamedTuple):
     leads: tuple[int, ...] = (0, 1, 3)
     bad_sizes: tuple[tuple[int, int], ...] = ()
     order: int = 1
+    slow: bool = False
 
 
 def normal(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -303,7 +305,7 @@ CASES = (
     Case("linen-transpose", linen_layer(pdo.nn.linen.PDOConvTranspose, 2, 1, strides=2), **LINEN),
     Case("linen-pointwise", linen_layer(pdo.nn.linen.PointwiseConv, 2, 3), **LINEN),
     Case("volume-classifier", volumes, "image", "invariant", sizes=((2, 2, 4),), channels=1,
-         groups=("T",), leads=(1,)),
+         groups=("T",), leads=(1,), slow=True),
     Case("folded-lift", folded(layer(pdo.nn.PDOLift, 2, 1)), "image", sizes=FEW[:1],
          groups=("p4m",)),
     Case("folded-conv", folded(layer(pdo.nn.PDOConv, 2, 1)), sizes=FEW[:1], groups=("p4",)),
@@ -313,14 +315,15 @@ CASES = (
          groups=("p4", "p1m"), leads=(1,)),
     Case("pde-cde", pde("convection", "dilation", "erosion"), **TURNS),
     Case("pde-full", pde("diffusion", "erosion", metric="full", iterations=2), **TURNS),
-    Case("pde-shock", pde("shock", distance="paths"), sizes=FEW[:1], groups=("p4", "p8")),
+    Case("pde-shock", pde("shock", distance="paths"), sizes=FEW[:1], groups=("p4", "p8"),
+         slow=True),
     Case("pde-plane", pde("dilation", "diffusion", kernel_size=(3, 3), metric="isotropic"), "image",
          "image", sizes=FEW[:1], groups=("p4m", "p6")),
     Case("pde-finsler", pde("convection", "dilation", kernel_size=(3, 5), metric="finsler"),
          "image", None, sizes=((4, 4),), groups=("p4",)),
-    Case("pdo-pde-pdo", Mixed, "image", sizes=FEW[:1], channels=1, groups=("p4",)),
+    Case("pdo-pde-pdo", Mixed, "image", sizes=FEW[:1], channels=1, groups=("p4",), slow=True),
     Case("u-shaped", u_shaped, "image", "image", sizes=((5, 6),), channels=1, groups=("p4",),
-         leads=(1,)),  # odd, and of one size after halving
+         leads=(1,), slow=True),  # odd, and of one size after halving
 )  # fmt: skip
 
 

@@ -22,6 +22,11 @@ def ids(values):
     return "-".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
 
 
+def param(case, *values):
+    marks = [pytest.mark.slow] if case.slow else []
+    return pytest.param(case, *values, id=ids((case.name, *values)), marks=marks)
+
+
 def pairings(groups, start):
     """Every case at every size, with groups and dtypes taken in turn: a covering set."""
     found = []
@@ -30,8 +35,7 @@ def pairings(groups, start):
         for j, size in enumerate(case.sizes):
             group = ring[(start * i + 3 * j) % len(ring)]
             dtype = ("float64", "bfloat16", "float64", "float32")[j % 4]
-            params = case, group, dtype, size
-            found.append(pytest.param(*params, id=ids((case.name, group, dtype, size))))
+            found.append(param(case, group, dtype, size))
     return found
 
 
@@ -41,7 +45,7 @@ def once(start, groups=laws.GROUPS):
     for i, case in enumerate(laws.CASES):
         ring = [name for name in case.groups if name in groups]
         group = ring[(i + start) % len(ring)]
-        found.append(pytest.param(case, group, case.sizes[0], id=ids((case.name, group))))
+        found.append(param(case, group, case.sizes[0]))
     return found
 
 
@@ -60,7 +64,7 @@ def test_equivariant_to_every_group(name, group):
 @pytest.mark.parametrize(
     ("case", "group", "dtype", "size"),
     [
-        pytest.param(case, group, dtype, size, id=ids((case.name, group, dtype)))
+        param(case, group, dtype, size)
         for (case, group, size), dtype in zip(
             (p.values for p in once(4)), itertools.cycle(laws.DTYPES[:2])
         )
