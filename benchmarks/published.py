@@ -97,7 +97,9 @@ def comparisons(found: list[Record]) -> list[str]:
         limit = record["config"]["limit"]
         rows.append(
             [
-                NAMES[record["config"]["data"]] + (f", {limit:,} images" if limit else ""),
+                NAMES[record["config"]["data"]]
+                + (f", {limit:,} images" if limit else "")
+                + (", held-out" if record["config"]["validate"] else ""),
                 " against ".join(_title(record, label) for label in labels),
                 ", ".join(f"{m['parameters']:,}" for m in of),
                 ", ".join(tables.spread(m["error"]["seeds"], "{:.2f}") for m in of),

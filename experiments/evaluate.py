@@ -42,7 +42,7 @@ class Config:
 
 def main(config: Config) -> dict[str, list[dict[str, Any]]]:
     """Print the table and return, by network, what was measured of every seed."""
-    stored = specs.find(config.run)
+    stored = specs.find_classifiers(config.run)
     tests, words = _data(config, stored[0])
     probes = Probes.of(tests.images[: classification.PROBES], config.elements)
     reports: dict[str, list[dict[str, Any]]] = {}

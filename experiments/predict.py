@@ -39,7 +39,7 @@ class Config:
 
 def main(config: Config) -> dict[str, float]:
     """Print the likeliest classes; return the probabilities of all of them, by name."""
-    stored = specs.find(config.run)[0]
+    stored = specs.find_classifiers(config.run)[0]
     spec = stored.spec
     image = pictures.read(config.picture, spec.shape)
     image = 255 - image if config.invert else image

@@ -122,6 +122,23 @@ def find(path: Path) -> list[Stored]:
     return found
 
 
+def find_classifiers(path: Path) -> list[Stored]:
+    """Return the trained networks in a folder, as `find` does, if they tell classes.
+
+    Raises:
+        FileNotFoundError: if there are none.
+        ValueError: if they segment.
+    """
+    found = find(path)
+    for one in found:
+        if one.spec.network in zoo.SEGMENTERS:
+            raise ValueError(
+                f"run (={path}) holds {one.label}, which says something of every pixel and nothing "
+                "of whole pictures; ask it with experiments.segmentation, as docs/vessels.md does."
+            )
+    return found
+
+
 def read(kind: Any, path: Path) -> Any:
     """Return the value of a type that `results.write_json` wrote to a file.
 

@@ -74,7 +74,7 @@ def diffusion(
     *,
     distance: str = "log",
 ) -> Float[jax.Array, "..."]:
-    """Diffuse: solve the heat equation up to time 1, nearly.
+    """Diffuse: solve the heat equation u_t = (Laplacian of u) / 4 up to time 1, nearly.
 
         y(g) = sum_h k(g^-1 h) x(h),        k from `diffusion_kernel`
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import datasets, evaluate, mnist_rot, predict, specs, trainer
+from experiments import datasets, evaluate, mnist_rot, predict, specs, trainer, zoo
 from tests.experiments import tiny
 
 
@@ -50,6 +50,14 @@ def test_validation_reports_on_what_is_held_out(run):
     assert result.metrics["data"]["measured on"] == "held-out"
     last = [100 * (1 - curve["held_out"][-1]) for curve in result.curve[tiny.NETWORK]]
     np.testing.assert_allclose(result.metrics[tiny.NETWORK]["error"]["seeds"], last)
+
+
+def test_a_segmenter_is_refused(run, picture, monkeypatch):
+    monkeypatch.setitem(zoo.SEGMENTERS, tiny.NETWORK, None)
+    with pytest.raises(
+        ValueError, match=r"run \(=.*\) holds .*, which says something of every pix"
+    ):
+        predict.main(predict.Config(run=run[0], picture=picture))
 
 
 def test_prediction(run, picture, capsys):
