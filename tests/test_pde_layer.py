@@ -1,5 +1,6 @@
 """The PDE layer: LieTorch's values and parameters, its options, and what a gradient costs."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from flax import nnx
 
 import pdo_jax as pdo
 from pdo_jax import nn, pde
+from pdo_jax.pde import morphology, transport
 from tests.laws import distance
+
+linear = importlib.import_module("pdo_jax.pde.diffusion")  # the function has the file's name
 
 ROOT = Path(__file__).parents[1]
 GOLDENS = np.load(ROOT / "tests" / "goldens" / "pde_lietorch.npz")
@@ -183,6 +187,35 @@ def test_windows_of_any_size(window):
     np.testing.assert_array_equal(y, best)
     np.testing.assert_array_equal(dx, gain)
     np.testing.assert_array_equal(dk, taken)
+
+
+RNG = np.random.default_rng(0)
+FIELD, KERNEL = RNG.normal(size=(2, 4, 5, 4, 2)), RNG.normal(size=(4, 3, 3, 3, 2))
+WINNERS = RNG.integers(0, 27, size=FIELD.shape).astype(np.uint8)
+LANES = dict(channels=2, window=(3, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "arrays", "options"),
+    [
+        (morphology._search, (FIELD, KERNEL), dict(winners=True, algorithm="xla")),
+        (morphology._at_winners, (FIELD, WINNERS), dict(window=(3, 3, 3))),
+        (morphology._to_winners, (FIELD, WINNERS), dict(window=(3, 3, 3))),
+        (morphology._at_taps, (KERNEL, WINNERS), dict(window=(3, 3, 3))),
+        (morphology._to_taps, (FIELD, WINNERS), dict(window=(3, 3, 3))),
+        (linear._conv, (RNG.normal(size=(2, 6, 7, 12)), KERNEL[0].repeat(4, -1)),
+         dict(channels=2)),
+        (linear._gram, (RNG.normal(size=(2, 6, 7, 12)), FIELD.reshape(2, 4, 5, 8)), LANES),
+        *((transport._pass, (FIELD, 3 * KERNEL[:, 0, 0, 0]), dict(axis=a, weights=w))
+          for a in (1, 2, 3) for w in transport._WEIGHTS),
+    ],
+)  # fmt: skip
+def test_one_by_one_or_all_at_once(function, arrays, options):
+    """A CPU takes examples one by one, other devices take all at once: the same comes out."""
+    arrays = [jnp.asarray(a) for a in arrays]
+    one, other = (function(*arrays, **options, one_by_one=b) for b in (True, False))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_a_function_is_a_kernel():
