@@ -312,7 +312,7 @@ CASES = (
     Case("folded-pointwise", folded(layer(pdo.nn.PointwiseConv, 2, 3)), sizes=FEW[:1],
          groups=("p4m",)),
     Case("invariant-resnet", residual, "image", "invariant", sizes=((4, 5),), channels=1,
-         groups=("p4", "p1m"), leads=(1,)),
+         groups=("p4", "p1m"), leads=(1,), slow=True),
     Case("pde-cde", pde("convection", "dilation", "erosion"), **TURNS),
     Case("pde-full", pde("diffusion", "erosion", metric="full", iterations=2), **TURNS),
     Case("pde-shock", pde("shock", distance="paths"), sizes=FEW[:1], groups=("p4", "p8"),

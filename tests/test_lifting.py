@@ -56,6 +56,7 @@ def test_quarter_turns_of_spline_filters_are_exact():
 SPLINES = pdo.pde.spline_basis("p4", 5)
 
 
+@pytest.mark.slow
 def test_spline_layers_are_layers():
     """Exact at quarter turns; folding and Linen give the same."""
     options = dict(use_bias=False, dtype=jnp.float64, param_dtype=jnp.float64)

@@ -279,6 +279,7 @@ def factor(operator, metrics, distance="log"):
     return theirs / ours
 
 
+@pytest.mark.slow
 def test_exact_coordinates_beat_nearest_neighbours():
     assert factor("diffusion", pde_equivariance.FITTING) > 5
     for alpha in (0.65, 1):

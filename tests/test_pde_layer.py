@@ -243,6 +243,7 @@ def test_half_precision(operator):
     assert distance(y, operator(x.astype("float64"), metric.astype("float64"), (3, 3, 3))) < 1e-2
 
 
+@pytest.mark.slow
 def test_shock_filter_sharpens_a_blurred_edge():
     """It is steeper after than before, keeps its place, and goes beyond neither of its sides."""
     x = jnp.tanh(jnp.linspace(-2, 2, 17))[None, :, None] * jnp.ones((9, 1, 1))
@@ -255,6 +256,7 @@ def test_shock_filter_sharpens_a_blurred_edge():
     assert distance(y, -y[:, ::-1]) < 1e-12
 
 
+@pytest.mark.slow
 def test_exact_at_quarter_turns_but_not_with_an_open_angle():
     """The negative control of the laws: orientations that do not close break it."""
     G = pdo.group("p8")

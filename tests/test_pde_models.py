@@ -119,6 +119,7 @@ def test_the_classifier_is_invariant():
     assert laws.distance(logits[0], logits[1]) > 1e-5  # it does look at the image
 
 
+@pytest.mark.slow
 def test_the_segmenter_is_equivariant():
     """At an odd size; and the control: halving without a blur that fits would break it."""
     model = evaluated(segmenter)

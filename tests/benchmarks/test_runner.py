@@ -29,6 +29,7 @@ def arguments(name, out):
     return [name, *TINY[name].split(), *f"--cores 0 --repeats 2 --warmup 1 --out {out}".split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_entry_writes_a_record(name, tmp_path, capsys):
     out = tmp_path / "new" / "result.json"

@@ -39,6 +39,7 @@ def cases(record):
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+@pytest.mark.slow
 def test_without_lietorch_ours_run_alone(tmp_path, capsys):
     out = tmp_path / "result.json"
     where = f"--operators morphological_conv --lietorch {tmp_path}/python --out {out}"
