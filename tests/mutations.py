@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("pdo_jax", "tests", "docs", "pyproject.toml", "README.md")
+COPIED = ("pdo_jax", "experiments", "benchmarks", "tests", "docs", "pyproject.toml", "README.md")
 
 GOLDENS = "tests/test_goldens.py::test_official_source[p8-float64]"
 FORMULA = "tests/test_conv.py::test_group_conv_is_its_formula"

@@ -121,7 +121,7 @@ def test_stopping_is_no_error(command, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--help"], 0, ["--recipe {ours,invariant,published,", f"(default: {RATE})"]),
+        (["--help"], 0, ["--model {ours,invariant,pde,published,", f"(default: {RATE})"]),
         (["--recipe", "published", "--help"], 0, ["(default: 5 100 150)"]),
         (["--recipe.epoch", "3"], 2, ["Perhaps you meant", "--recipe.epochs"]),
         (["--netwrok", "mnist_cnn"], 2, ["Perhaps you meant", "--network"]),
