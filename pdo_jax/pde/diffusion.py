@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 from jaxtyping import Float
 
 from pdo_jax import _check
@@ -110,13 +110,9 @@ def diffusion(
 # -------------------------------------------------------------------------------- the primitives
 
 
-def _shape(window: Window, lanes: int, channels: int) -> Shape:
-    return Shape(window, lanes // channels, channels)
-
-
 def _conv(padded: jax.Array, kernel: jax.Array, *, channels: int, one_by_one: bool) -> jax.Array:
     """Return `(N, H, W, Or C)` of `(N, H + kH - 1, ...)` and `(kH, kW, kOr, Or C)`."""
-    shape = _shape(kernel.shape[:3], kernel.shape[3], channels)  # pyright: ignore
+    shape = Shape(kernel.shape[:3], kernel.shape[3] // channels, channels)  # pyright: ignore
     dtype = np.promote_types(padded.dtype, np.float32)
     weights = kernel.astype(dtype)
 
@@ -194,41 +190,10 @@ def _spread(dy: jax.Array, kernel: jax.Array, channels: int) -> jax.Array:
     return _conv_p.bind(wide, mirrored, channels=channels)
 
 
-def _fold_channels(arrays: tuple, axes: tuple, channels: int) -> tuple[int, list[jax.Array]]:
-    """Return arrays whose new axis has become part of the channels, the innermost of all."""
-    (size,) = {a.shape[i] for a, i in zip(arrays, axes, strict=True) if i is not None}
-    folded = []
-    for array, axis in zip(arrays, axes, strict=True):
-        if axis is None:
-            last = jnp.broadcast_to(array[..., None], (*array.shape, size))
-        else:
-            last = jnp.moveaxis(array, axis, -1)
-        folded.append(last.reshape(*last.shape[:-2], -1))
-    return size, folded
-
-
-def _batch_conv(arrays: tuple, axes: tuple, *, channels: int) -> tuple[jax.Array, int]:
-    if axes[1] is None:  # more examples
-        x = jnp.moveaxis(arrays[0], axes[0], 0)
-        y = _conv_p.bind(x.reshape(-1, *x.shape[2:]), arrays[1], channels=channels)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    size, folded = _fold_channels(arrays, axes, channels)
-    y = _conv_p.bind(*folded, channels=channels * size)
-    return y.reshape(*y.shape[:-1], -1, size), y.ndim
-
-
-def _batch_gram(
-    arrays: tuple, axes: tuple, *, window: Window, channels: int
-) -> tuple[jax.Array, int]:
-    size, folded = _fold_channels(arrays, axes, channels)
-    y = _gram_p.bind(*folded, window=window, channels=channels * size)
-    return y.reshape(*y.shape[:-1], -1, size), y.ndim
-
-
 _conv_p = windows.primitive("pdo_depthwise_conv", _conv)
 _gram_p = windows.primitive("pdo_depthwise_gram", _gram)
-batching.primitive_batchers[_conv_p] = _batch_conv
-batching.primitive_batchers[_gram_p] = _batch_gram
+windows.batched(_conv_p, of_examples=1)
+windows.batched(_gram_p, of_examples=0)  # it sums over them
 
 
 def _gram_of(x: Any, dy: Any, kernel: Any, channels: int) -> jax.Array:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, mlir
 from jaxtyping import Float
 
 from pdo_jax import _check
@@ -319,40 +319,10 @@ def _taps(winner: jax.Array, window: Window) -> jax.Array:
 # ------------------------------------------------------------------------------- the primitives
 
 
-def _batched(primitive: Primitive, of_examples: int) -> None:
-    """Let vmap make the new axis one with that of the examples, or else of the channels.
-
-    Args:
-        primitive: of two arrays.
-        of_examples: how many of them, the first ones, have an axis of examples that it treats one
-            by one.
-    """
-
-    def batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[Any, Any]:
-        (size,) = {a.shape[i] for a, i in zip(arrays, axes, strict=True) if i is not None}
-        by_example = of_examples and all(axis is None for axis in axes[of_examples:])
-        moved = [
-            jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
-            for a, axis in zip(arrays, axes, strict=True)
-        ]
-        if by_example:
-            merged = [a.reshape(-1, *a.shape[2:]) for a in moved[:of_examples]]
-            y = primitive.bind(*merged, *arrays[of_examples:], **options)
-            y = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), y)
-        else:
-            merged = [jnp.moveaxis(a, 0, -2) for a in moved]
-            merged = [a.reshape(*a.shape[:-2], -1) for a in merged]
-            y = primitive.bind(*merged, **options)
-            y = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(*a.shape[:-1], size, -1), -2, 0), y)
-        return y, jax.tree.map(lambda _: 0, y)
-
-    batching.primitive_batchers[primitive] = batch
-
-
 def _linear(name: str, function: Callable[..., jax.Array], of_examples: int) -> Primitive:
     """Return a primitive that is linear in its first array; the second one, winners, says how."""
     primitive = windows.primitive(name, function)
-    _batched(primitive, of_examples)
+    windows.batched(primitive, of_examples)
     ad.defjvp(primitive, lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o))
     return primitive
 
@@ -369,7 +339,7 @@ _max_plus_p = windows.primitive("pdo_max_plus", _search, results=True)
 mlir.register_lowering(
     _max_plus_p, mlir.lower_fun(_search_on_cuda, multiple_results=True), platform="cuda"
 )
-_batched(_max_plus_p, of_examples=1)
+windows.batched(_max_plus_p, of_examples=1)
 _at_winners_p = _linear("pdo_at_winners", _at_winners, of_examples=2)
 _to_winners_p = _linear("pdo_to_winners", _to_winners, of_examples=2)
 _at_taps_p = _linear("pdo_at_taps", _at_taps, of_examples=0)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.interpreters import ad, batching
+from jax.interpreters import ad
 from jaxtyping import Float
 
 from pdo_jax import _check
@@ -159,20 +159,6 @@ def _looked_up(x: jax.Array, d: jax.Array, axis: int) -> jax.Array:
     return values if axis == 3 else jnp.where(inside, values, 0)
 
 
-def _batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[jax.Array, int]:
-    (x, by), (x_axis, by_axis) = arrays, axes
-    if by_axis is None:  # more examples
-        x = jnp.moveaxis(x, x_axis, 0)
-        y = _pass_p.bind(x.reshape(-1, *x.shape[2:]), by, **options)
-        return y.reshape(x.shape), 0
-    by = jnp.moveaxis(by, by_axis, -1)  # more channels
-    size = by.shape[-1]
-    x = jnp.broadcast_to(x[..., None], (*x.shape, size)) if x_axis is None else x
-    x = x if x_axis is None else jnp.moveaxis(x, x_axis, -1)
-    y = _pass_p.bind(x.reshape(*x.shape[:-2], -1), by.reshape(*by.shape[:-2], -1), **options)
-    return y.reshape(x.shape), x.ndim - 1
-
-
 def _transpose(dy: jax.Array, x: Any, by: jax.Array, *, axis: int, weights: str) -> tuple:
     sign, weights = _TRANSPOSED[weights]
     return sign * _pass_p.bind(dy, -by, axis=axis, weights=weights), None
@@ -185,6 +171,6 @@ def _derivative(dby: jax.Array, x: jax.Array, by: jax.Array, *, axis: int, weigh
 
 
 _pass_p = windows.primitive("pdo_shift", _pass)
-batching.primitive_batchers[_pass_p] = _batch
+windows.batched(_pass_p, of_examples=1)
 ad.primitive_transposes[_pass_p] = _transpose
 ad.defjvp(_pass_p, lambda dx, x, by, **options: _pass_p.bind(dx, by, **options), _derivative)

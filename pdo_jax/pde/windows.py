@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import mlir
+from jax.interpreters import batching, mlir
 
 from pdo_jax import _check
 from pdo_jax.fields import mirror
@@ -259,6 +259,37 @@ def primitive(name: str, function: Callable[..., Any], *, results: bool = False)
     careful = mlir.lower_fun(partial(function, one_by_one=True), multiple_results=results)
     mlir.register_lowering(made, careful, platform="cpu")
     return made
+
+
+def batched(made: Primitive, of_examples: int) -> None:
+    """Let vmap make the new axis one with that of the examples, or else of the channels.
+
+    Args:
+        made: the primitive; channels are on the last axis of all its arrays, and of its results.
+            Its option "channels", if it has one, is their number.
+        of_examples: how many of the arrays, the first ones, have an axis of examples that it treats
+            one by one.
+    """
+
+    def batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[Any, Any]:
+        (size,) = {a.shape[i] for a, i in zip(arrays, axes, strict=True) if i is not None}
+        moved = [
+            jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+            for a, axis in zip(arrays, axes, strict=True)
+        ]
+        if of_examples and all(axis is None for axis in axes[of_examples:]):
+            merged = [a.reshape(-1, *a.shape[2:]) for a in moved[:of_examples]]
+            y = made.bind(*merged, *arrays[of_examples:], **options)
+            y = jax.tree.map(lambda a: a.reshape(size, -1, *a.shape[1:]), y)
+        else:
+            if "channels" in options:
+                options["channels"] *= size
+            merged = [jnp.moveaxis(a, 0, -1) for a in moved]
+            y = made.bind(*(a.reshape(*a.shape[:-2], -1) for a in merged), **options)
+            y = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(*a.shape[:-1], -1, size), -1, 0), y)
+        return y, jax.tree.map(lambda _: 0, y)
+
+    batching.primitive_batchers[made] = batch
 
 
 @partial(jax.jit, static_argnums=(0, 1))
