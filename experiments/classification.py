@@ -157,29 +157,35 @@ class Published(Config):
         return datasets.load(self.data, self.data_folder, self.verify)
 
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C")
 
 
-def command(config: type[C], about: str | None, recipes: Mapping[str, C] | None = None) -> None:
-    """Run an experiment from the command line.
+def command(
+    config: type[C],
+    about: str | None,
+    recipes: Mapping[str, C] | None = None,
+    experiment: Callable[[Any], Result] | None = None,
+) -> None:
+    """Run an experiment, by default `run`, from the command line.
 
     `--recipe NAME` says which of `recipes` the other options change, the first if it is left out;
     `--resume FOLDER` says that it is the options of that run.
     """
 
-    def main(options: C) -> None:
+    def main(options: Any) -> None:
         try:
-            run(options)
+            (experiment or run)(options)
         except trainer.Interrupted as stopped:
             print(stopped, file=sys.stderr)
             raise SystemExit(interrupts.EXIT_CODE) from stopped
         except trainer.Diverged as error:
             raise SystemExit(f"error: {error}") from error
 
-    runs.command(main, config, about, lambda: _starting_options(config, recipes or {}))
+    runs.command(main, config, about, lambda: starting_options(config, recipes or {}))
 
 
-def _starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
+def starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
+    """Return the options that the command line changes: a recipe's, or those of a run."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--recipe", "--model", default=next(iter(recipes), None))
     parser.add_argument("--resume", type=Path)

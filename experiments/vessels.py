@@ -11,11 +11,9 @@ once, at the end; with --validate not at all: then the four photographs are meas
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +25,6 @@ from flax import nnx
 from experiments import (
     classification,
     devices,
-    interrupts,
     plots,
     runs,
     segmentation,
@@ -555,26 +552,5 @@ def _open(config: Config) -> Path:
     return runs.resume_run(config.resume, config)
 
 
-def _starting_options() -> Config | None:
-    """Return the options that the command line changes: a recipe's, or those of a run."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe", default="patches")
-    parser.add_argument("--resume", type=Path)
-    given, _ = parser.parse_known_args()
-    if given.resume is not None:
-        return specs.read(Config, given.resume / runs.CONFIG)
-    return RECIPES.get(given.recipe)  # what is not there is refused by the parser of all options
-
-
-def _command(config: Config) -> None:
-    try:
-        main(config)
-    except trainer.Interrupted as stopped:
-        print(stopped, file=sys.stderr)
-        raise SystemExit(interrupts.EXIT_CODE) from stopped
-    except trainer.Diverged as error:
-        raise SystemExit(f"error: {error}") from error
-
-
 if __name__ == "__main__":
-    runs.command(_command, Config, __doc__, _starting_options)
+    classification.command(Config, __doc__, RECIPES, main)

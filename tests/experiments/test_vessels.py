@@ -14,7 +14,17 @@ from scipy import stats
 from sklearn import metrics
 
 from benchmarks import vessels as documents
-from experiments import loop, recipes, runs, segmentation, specs, trainer, vessels, zoo
+from experiments import (
+    classification,
+    loop,
+    recipes,
+    runs,
+    segmentation,
+    specs,
+    trainer,
+    vessels,
+    zoo,
+)
 from experiments.augment import Lighting
 from experiments.checkpoints import Checkpoints
 from experiments.datasets import drive
@@ -439,9 +449,9 @@ def test_options_are_read_back_as_they_were(name, tmp_path, monkeypatch):
     runs.save_config(tmp_path, given)
     assert specs.read(vessels.Config, tmp_path / runs.CONFIG) == given
     monkeypatch.setattr(sys, "argv", ["vessels", "--resume", str(tmp_path)])
-    assert vessels._starting_options() == given
+    assert classification.starting_options(vessels.Config, vessels.RECIPES) == given
     monkeypatch.setattr(sys, "argv", ["vessels", "--recipe", name, "--steps", "40"])
-    assert vessels._starting_options() == vessels.RECIPES[name]
+    assert classification.starting_options(vessels.Config, vessels.RECIPES) == vessels.RECIPES[name]
 
 
 @pytest.mark.parametrize(
