@@ -38,6 +38,9 @@ class Recipe:
     L2 penalty of weight_decay / 2 in the loss, which the optimiser sees."""
     label_smoothing: float = 0.0
     """The probability that targets spread over all classes."""
+    penalty: float = 0.0
+    """Of relaxed layers: the strength of the prior on their amounts. The loss grows by so many
+    times `pdo_jax.nn.equivariance_penalty`, whose value is in the curve where this is above 0."""
     ema: float = 0.0
     """Evaluate an exponential moving average of the weights that keeps this share a step; 0 for
     the weights themselves."""
@@ -52,7 +55,7 @@ class Recipe:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least {least}.")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate (={self.learning_rate}) must be above 0.")
-        for name in ("weight_decay", "checkpoint_every"):
+        for name in ("weight_decay", "penalty", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} (={getattr(self, name)}) must not be negative; pass 0.")
         for name in ("warmup", "label_smoothing", "ema"):

@@ -25,6 +25,7 @@ from experiments import devices
 from experiments.evaluation import Prepare
 from experiments.objectives import Numbers, Objective
 from experiments.recipes import Recipe, optimizer
+from pdo_jax.nn import equivariance_penalty
 
 
 class State(NamedTuple):
@@ -176,7 +177,7 @@ def _step(
     images = devices.split_batch(prepare(images, _key(state.key, 1, state.step)), mesh)
     model, optimiser = nnx.merge(graph, state.net)
     differentiate = nnx.value_and_grad(_loss, has_aux=True)
-    (loss, numbers), gradient = differentiate(model, objective, images, targets)
+    (loss, numbers), gradient = differentiate(model, objective, recipe.penalty, images, targets)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes floats with its integer counter
         optimiser.update(model, gradient)
         ema = _average(state, nnx.state(model, nnx.Param), recipe.ema)
@@ -194,8 +195,13 @@ def _average(state: State, parameters: nnx.State, keep: float) -> nnx.State | No
 
 
 def _loss(
-    model: Any, objective: Objective, images: jax.Array, targets: jax.Array
+    model: Any, objective: Objective, strength: float, images: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, Numbers]:
     """Return the loss of what the model says, in float32 at least, and the other numbers."""
     logits = model(images)
-    return objective(logits.astype(jnp.promote_types(logits.dtype, np.float32)), targets)
+    logits = logits.astype(jnp.promote_types(logits.dtype, np.float32))
+    loss, numbers = objective(logits, targets)
+    if not strength:
+        return loss, numbers
+    penalty = equivariance_penalty(model).astype(loss.dtype)
+    return loss + strength * penalty, {**numbers, "penalty": penalty}

@@ -8,6 +8,7 @@ from pdo_jax import export as export
 from pdo_jax import models as models
 from pdo_jax import nn as nn
 from pdo_jax import pde as pde
+from pdo_jax import relaxed as relaxed
 from pdo_jax.basis import FilterBasis as FilterBasis
 from pdo_jax.basis import filter_basis as filter_basis
 from pdo_jax.conv import group_conv as group_conv

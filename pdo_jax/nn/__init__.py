@@ -15,3 +15,7 @@ from pdo_jax.nn.pooling import blur_pool as blur_pool
 from pdo_jax.nn.pooling import group_pool as group_pool
 from pdo_jax.nn.pooling import max_pool as max_pool
 from pdo_jax.nn.pooling import resize as resize
+from pdo_jax.nn.relaxed import RelaxedConv as RelaxedConv
+from pdo_jax.nn.relaxed import RelaxedLift as RelaxedLift
+from pdo_jax.nn.relaxed import equivariance_amounts as equivariance_amounts
+from pdo_jax.nn.relaxed import equivariance_penalty as equivariance_penalty
