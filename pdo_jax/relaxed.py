@@ -75,7 +75,8 @@ def frequencies(ndim: int, count: int, seed: int = 0) -> Frequencies:
     References:
         Rahimi, Recht: Random features for large-scale kernel machines (NeurIPS 2007).
     """
-    rng = np.random.default_rng([seed, ndim, count])
+    # The legacy generator is the one whose draws NumPy promises never to change.
+    rng = np.random.RandomState([seed, ndim, count])
     result = Frequencies(
         rng.normal(size=(count, ndim)),
         rng.normal(size=(count, ndim**2)),
