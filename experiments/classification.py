@@ -26,6 +26,7 @@ from scipy import stats
 
 import pdo_jax as pdo
 from experiments import (
+    amounts,
     datasets,
     devices,
     interrupts,
@@ -340,7 +341,7 @@ def _train(
         if config.validate:
             right = trainer.accuracy(model, *tests, normalise=spec.normalisation)
             numbers["held_out"] = right
-        return numbers
+        return numbers | amounts.flat(model)
 
     try:
         return trainer.train_seeds(

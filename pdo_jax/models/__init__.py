@@ -8,6 +8,8 @@ from pdo_jax.models.pde import PDEClassifier as PDEClassifier
 from pdo_jax.models.pde import PDESegmenter as PDESegmenter
 from pdo_jax.models.pde import pde_classifier as pde_classifier
 from pdo_jax.models.pde import pde_segmenter as pde_segmenter
+from pdo_jax.models.relaxed import RelaxedClassifier as RelaxedClassifier
+from pdo_jax.models.relaxed import relaxed_classifier as relaxed_classifier
 from pdo_jax.models.resnet import ResNet as ResNet
 from pdo_jax.models.resnet import resnet8 as resnet8
 from pdo_jax.models.resnet import resnet26 as resnet26
