@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,9 @@ def frequencies(ndim: int, count: int, seed: int = 0) -> Frequencies:
     Returns:
         The `Frequencies`, float64 and read-only.
 
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
     Example:
         >>> [part.shape for part in frequencies(2, 16)]
         [(16, 2), (16, 4), (16,)]
@@ -75,6 +78,10 @@ def frequencies(ndim: int, count: int, seed: int = 0) -> Frequencies:
     References:
         Rahimi, Recht: Random features for large-scale kernel machines (NeurIPS 2007).
     """
+    _dimensions(ndim)
+    count, seed = _check.integer("count", count, 1), _check.integer("seed", seed, 0)
+    if seed >= 2**32:
+        raise ValueError(f"seed (={seed}) must be below 2**32; pass e.g. 0.")
     # The legacy generator is the one whose draws NumPy promises never to change.
     rng = np.random.RandomState([seed, ndim, count])
     result = Frequencies(
@@ -87,6 +94,12 @@ def frequencies(ndim: int, count: int, seed: int = 0) -> Frequencies:
     return result
 
 
+def _dimensions(ndim: int) -> int:
+    if ndim not in (2, 3):
+        raise ValueError(f"ndim (={ndim}) must be 2 or 3, the plane or space; pass one of these.")
+    return ndim
+
+
 def positions(sizes: Sequence[int]) -> np.ndarray:
     """Return where pixels are, in units of half the image: x to the right, y up, z in depth.
 
@@ -96,10 +109,15 @@ def positions(sizes: Sequence[int]) -> np.ndarray:
     Returns:
         `(H, W, 2)` or `(D, H, W, 3)` float64 in (-1, 1), symmetric about 0.
 
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
     Example:
         >>> positions((2, 4))[0].tolist()  # the upper row
         [[-0.75, 0.5], [-0.25, 0.5], [0.25, 0.5], [0.75, 0.5]]
     """
+    ndim = 3 if isinstance(sizes, Sequence) and len(sizes) == 3 else 2
+    sizes = _check.per_axis("sizes", sizes, ndim)
     centres = [(2 * np.arange(n) + 1) / n - 1 for n in sizes]
     centres[-2] = -centres[-2]
     return np.stack(np.meshgrid(*centres, indexing="ij")[::-1], axis=-1)
@@ -108,6 +126,27 @@ def positions(sizes: Sequence[int]) -> np.ndarray:
 def _elements(group: Group) -> np.ndarray:
     """Return group elements as points of the unit sphere, `(|G|, ndim^2)`: a circle for p{n}."""
     return group.matrices.reshape(group.order, -1) / math.sqrt(group.ndim)
+
+
+def _check_frequencies(frequencies: Frequencies, group: Group) -> None:
+    found = frequencies.position.shape[-1]
+    if found != group.ndim:
+        raise ValueError(
+            f"frequencies are for {found} dimensions, but {group.name} acts on {group.ndim}; pass "
+            f"frequencies({group.ndim}, {len(frequencies.phase)})."
+        )
+
+
+def _number(name: str, value: Any, dtype: Any) -> jax.Array:
+    """Return a number that may be traced."""
+    if not isinstance(value, _check.Array):
+        value = _check.real(name, value)
+    elif value.ndim or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"{name} has shape {value.shape} and dtype {value.dtype}, but one floating number is "
+            "needed; pass e.g. 0.5."
+        )
+    return jnp.asarray(value, dtype)
 
 
 def fourier_gains(
@@ -159,18 +198,17 @@ def fourier_gains(
     _check.axis("weights", weights, 0, len(frequencies.phase), "the number of frequencies")
     mean = _check.floating("mean", mean, "(F,)", 1, exact=True)
     _check.axis("mean", mean, 0, weights.shape[1], "the number F of filters of the weights")
-    if len(sizes) != group.ndim:
-        raise ValueError(
-            f"sizes (={tuple(sizes)}) must have {group.ndim} entries for {group.name}; pass one "
-            "number of pixels for each axis."
-        )
+    sizes = _check.per_axis("sizes", sizes, group.ndim)
+    _check_frequencies(frequencies, group)
     dtype = np.promote_types(weights.dtype, np.float32)
+    position = _number("position", position, dtype)
+    orientation = _number("orientation", orientation, dtype)
     # cos(t + s) from the cosines and sines of t and s: positions and elements meet in one product.
     over_positions = jnp.asarray(positions(sizes) @ frequencies.position.T, dtype)
     over_elements = jnp.asarray(_elements(group) @ frequencies.element.T, dtype)
     phase = jnp.asarray(frequencies.phase, dtype)
-    t = jnp.asarray(position, dtype) * over_positions  # (H, W, J)
-    s = jnp.asarray(orientation, dtype) * over_elements + phase  # (|G|, J)
+    t = position * over_positions  # (H, W, J)
+    s = orientation * over_elements + phase  # (|G|, J)
     scaled = math.sqrt(2) * weights.astype(dtype)
     products = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     # cos t - 1 = -2 sin^2(t / 2) is exact near t = 0, and 0 there.
@@ -192,12 +230,16 @@ def partial_gains(
     in or out, so that the extent has a gradient.
 
     Args:
-        extent: from 0 (the identity alone) to 1 (the whole group: strictly equivariant).
+        extent: from 0 (the identity alone) to 1 (the whole group: strictly equivariant). What is
+            below or above counts as 0 or 1, with the gradient there.
         group: the `Group` or its name.
         dtype: of the gains.
 
     Returns:
         `(|G|, 1)`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
 
     Example:
         >>> partial_gains(0.5, "p8")[:, 0].tolist()  # a quarter turn to both sides
@@ -209,9 +251,13 @@ def partial_gains(
         range, without the noise.
     """
     distance = _distances(as_group(group))
+    extent = _number("extent", extent, _check.floating_dtype("dtype", dtype))
     gaps = np.diff(np.unique(np.round(distance, 9)))
     step = float(np.max(gaps, initial=0.0)) or 1.0
-    ramp = 1 + (jnp.asarray(extent, dtype) - jnp.asarray(distance, dtype)) / step
+    # A step of training may lead out of the range; a gradient leads back.
+    extent = lax.stop_gradient(jnp.clip(extent, 0, 1)) + (extent - lax.stop_gradient(extent))
+    distance = np.where(distance == 0, -1, distance)  # the identity is always in, and has no slope
+    ramp = 1 + (extent - jnp.asarray(distance, dtype)) / step
     return jnp.minimum(1, jnp.maximum(0, ramp))[:, None]
 
 
@@ -249,6 +295,12 @@ def weigh(
     fields = _check.floating("fields", fields, "(..., |G|, F C)", 2)
     gains = _check.floating("gains", gains, "(..., |G|, F)", 2)
     filters = gains.shape[-1]
+    poses = fields.shape[:-1]
+    if filters == 0 or gains.shape[:-1] != poses[len(poses) - gains.ndim + 1 :]:
+        raise ValueError(
+            f"gains has shape {gains.shape}, but the last axes of fields, {poses} without its "
+            "channels, and one of filters at least are needed; pass (|G|, F) or (H, W, |G|, F)."
+        )
     if fields.shape[-1] % filters:
         raise ValueError(
             f"fields has shape {fields.shape}: its last axis must be a multiple of {filters}, the "
@@ -299,7 +351,8 @@ def continuous_kernel(
     group = as_group(group)
     weights = _check.floating("weights", weights, "(M, C_in, C_out)", 3, exact=True)
     _check.axis("weights", weights, 0, len(frequencies.phase), "the number of frequencies")
-    taps = _check.per_axis("taps", tuple(taps), group.ndim)
+    _check_frequencies(frequencies, group)
+    taps = _check.per_axis("taps", taps, group.ndim)
     if not all(k % 2 for k in taps):
         raise ValueError(f"taps (={taps}) must be odd; pass e.g. {tuple(k | 1 for k in taps)}.")
     dtype, order = np.promote_types(weights.dtype, np.float32), group.order
@@ -311,7 +364,7 @@ def continuous_kernel(
     over_elements = jnp.asarray(relative @ frequencies.element.T, dtype)  # (T, M)
     angles = over_taps[..., None, :] + over_elements
     features = jnp.cos(
-        jnp.asarray(bandwidth, dtype) * angles + jnp.asarray(frequencies.phase, dtype)
+        _number("bandwidth", bandwidth, dtype) * angles + jnp.asarray(frequencies.phase, dtype)
     )
     size = math.prod(taps) * len(relative)
     blocks = jnp.einsum(
@@ -347,15 +400,22 @@ def amounts(
         weights: `(n, F, C_out)`, the F filters as any numbers whose sum of squares is their size.
 
     Returns:
-        "position" and "orientation", each one number.
+        "position" and "orientation", each one number, float32 at least.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
 
     Example:
         >>> gains = jnp.asarray([[1.0], [0.0], [0.0], [0.0]])  # of p4, the identity alone
         >>> {k: round(float(v), 3) for k, v in amounts(gains, jnp.ones((9, 1, 2))).items()}
         {'position': 0.0, 'orientation': 0.866}
     """
-    gains = jnp.asarray(gains)
-    gains = gains.reshape(-1, *gains.shape[-2:])
+    gains = _check.floating("gains", gains, "(..., |G|, F)", 2)
+    weights = _check.floating("weights", weights, "(n, F, C_out)", 3, exact=True)
+    _check.axis("weights", weights, 1, gains.shape[-1], "the number of filters of the gains")
+    dtype = functools.reduce(np.promote_types, (gains.dtype, weights.dtype), np.float32)
+    gains = gains.reshape(-1, *gains.shape[-2:]).astype(dtype)
+    weights = weights.astype(dtype)
     gram = jnp.einsum("nfo,nho->fh", weights, weights, precision=lax.Precision.HIGHEST)
 
     def size(gains: jax.Array) -> jax.Array:
@@ -378,4 +438,4 @@ def ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
 
 def reference_positions(ndim: int) -> tuple[int, ...]:
     """Return the sizes of the grid of positions over which amounts are means."""
-    return (_REFERENCE[ndim],) * ndim
+    return (_REFERENCE[_dimensions(ndim)],) * ndim

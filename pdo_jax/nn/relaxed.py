@@ -8,12 +8,14 @@ kernel depends on the pose, and what `equivariance_penalty` sums is that.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.nn.initializers import Initializer, zeros
@@ -249,6 +251,9 @@ class Continuous(nnx.Module):
         ndim, order = self.group.ndim, self.group.order
         axes = "(..., H, W, |G|, C_in)" if self.field else "(..., H, W, C_in)"
         x = _check.floating("x", x, axes, ndim + 1 + self.field)
+        _check.nonempty("x", x, -ndim - 1 - self.field, "the pixels, the group and the channels")
+        if self.field:
+            _check.axis("x", x, -2, order, f"the order of {self.group.name}")
         sizes = x.shape[-1 - ndim - self.field : -1 - self.field]
         if self.kernel_size is None:  # every pixel sees every other
             taps, unit = tuple(2 * n - 1 for n in sizes), max(sizes) / 2
@@ -325,6 +330,17 @@ class _RelaxedLayer(nnx.Module):
         common: dict[str, Any] = dict(
             dtype=dtype, param_dtype=param_dtype, precision=precision, kernel_init=kernel_init
         )
+        basis: dict[str, Any] = dict(
+            order=order,
+            orientation=orientation,
+            scheme=scheme,
+            accuracy=accuracy,
+            operators=operators,
+            sigma=sigma,
+            band=band,
+            size=size,
+            algorithm=algorithm,
+        )
         if relative_bandwidth is None:
             if kernel_size is not None:
                 raise ValueError(
@@ -339,15 +355,7 @@ class _RelaxedLayer(nnx.Module):
                 padding=padding,
                 kernel_dilation=kernel_dilation,
                 use_bias=False,
-                order=order,
-                orientation=orientation,
-                scheme=scheme,
-                accuracy=accuracy,
-                operators=operators,
-                sigma=sigma,
-                band=band,
-                size=size,
-                algorithm=algorithm,
+                **basis,
                 **common,
                 rngs=rngs,
             )
@@ -359,7 +367,15 @@ class _RelaxedLayer(nnx.Module):
                     "which neither a FilterBasis as group nor relaxation='residual' goes with; "
                     "pass None."
                 )
+            _refuse(basis, relative_bandwidth)
             found, taps = as_group(group), 0
+            kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, found.ndim)
+            if kernel_size is None and (padding != "SAME" or max(kernel_dilation) > 1):
+                raise ValueError(
+                    f"padding (={padding!r}) and kernel_dilation (={kernel_dilation}) must be "
+                    "'SAME' and 1 with kernel_size=None, where every pixel sees every other; "
+                    "leave them out, or pass a kernel_size."
+                )
             self.strict = Continuous(
                 self.in_features,
                 outputs,
@@ -373,7 +389,7 @@ class _RelaxedLayer(nnx.Module):
                 place=(
                     _check.per_axis("strides", strides, found.ndim),
                     padding,
-                    _check.per_axis("kernel_dilation", kernel_dilation, found.ndim),
+                    kernel_dilation,
                 ),
                 **common,
                 rngs=rngs,
@@ -393,7 +409,7 @@ class _RelaxedLayer(nnx.Module):
                 features=_check.integer("features", features, 1),
                 seed=_check.integer("seed", seed, 0),
                 learn=learn,
-                extent=_check.real("extent", extent),
+                extent=_extent(extent),
                 param_dtype=param_dtype,
                 precision=precision,
             ),
@@ -426,7 +442,8 @@ class _RelaxedLayer(nnx.Module):
 
     def penalty(self) -> jax.Array:
         """Return the sum of the amounts: minus the logarithm of an exponential prior on each."""
-        return sum(self.amount.values(), start=jnp.zeros((), self.param_dtype))
+        amount = self.amount
+        return amount["position"] + amount["orientation"]
 
 
 class RelaxedConv(_RelaxedLayer):
@@ -601,6 +618,24 @@ def _filters(filters: int | None, relaxation: str) -> int:
 
 def _bandwidth(name: str, value: float | None) -> float | None:
     return None if value is None else _check.real(name, value)
+
+
+def _extent(value: float) -> float:
+    extent = _check.real("extent", value)
+    if not 0 <= extent <= 1:
+        raise ValueError(f"extent (={value}) must be from 0 to 1; pass 1.0 for all rotations.")
+    return extent
+
+
+def _refuse(basis: dict[str, Any], relative_bandwidth: float) -> None:
+    """Raise if one of the options of a basis is not what it is by default."""
+    parameters = inspect.signature(PDOConv.__init__).parameters
+    for name, value in basis.items():
+        if not np.array_equal(value, parameters[name].default):
+            raise ValueError(
+                f"{name} (={value!r}) is an option of a basis, but relative_bandwidth "
+                f"(={relative_bandwidth}) makes filters without one; leave either out."
+            )
 
 
 def _odd(kernel_size: int | None) -> int | None:
