@@ -27,6 +27,7 @@ class Config(classification.Published):
     recipe: Literal[
         "ours",
         "small",
+        "relaxed",
         "resnet26",
         "resnet26_p6",
         "resnet26_p6m",
@@ -103,6 +104,25 @@ RECIPES: dict[str, Config] = {
         network_options={"downsampling": "blur"},
         compare="resnet8",
         compare_options={"downsampling": "blur"},
+        limit=5000,
+    ),
+    # One small network whose layers learn how much symmetry to keep; --network takes the same one
+    # with layers of other kinds (relaxed_strict, relaxed_free, relaxed_partial, ...), as many
+    # parameters, one command each, and relaxed_fixed a grid of bandwidths that are not learned.
+    #   command   python -m experiments.cifar --recipe relaxed --seeds 0 1 2 --validate
+    #             --execution.together False
+    #   time      not measured yet
+    #   result    not measured yet
+    #   all of it, for a GPU: --limit None --recipe.epochs 100 --recipe.batch-size 128
+    #             --network-options parameters 300000
+    "relaxed": Config(
+        recipe="relaxed",
+        training=dataclasses.replace(
+            _OURS, epochs=8, batch_size=32, learning_rate=4e-3, label_smoothing=0.0, penalty=0.02
+        ),
+        augmentation=_MODERATE,
+        network="relaxed_learned",
+        network_options={"parameters": 30_000},
         limit=5000,
     ),
     # ResNet-26: 11.5 % on CIFAR-10, 31.66 % on CIFAR-100 with 0.37M parameters.

@@ -40,6 +40,13 @@ NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "rotnist_plane": partial(models.rotnist_pde, manifold="plane"),
     "rotnist_gcnn": models.rotnist_gcnn,
     "lenet5": models.lenet5,
+    "relaxed_strict": partial(models.relaxed_classifier, layers="strict"),
+    "relaxed_free": partial(models.relaxed_classifier, layers="free"),
+    "relaxed_learned": partial(models.relaxed_classifier, layers="non-stationary"),
+    "relaxed_fixed": partial(models.relaxed_classifier, layers="non-stationary", learn=False),
+    "relaxed_partial": partial(models.relaxed_classifier, layers="partial"),
+    "relaxed_weights": partial(models.relaxed_classifier, layers="weights"),
+    "relaxed_residual": partial(models.relaxed_classifier, layers="residual"),
 }
 
 # From images to one logit a pixel.

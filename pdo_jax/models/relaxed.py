@@ -1,6 +1,6 @@
 """One network whose layers keep all of their symmetry, none, or as much as they learn to keep.
 
-    image - conv - conv, half - conv, half - conv - means over group and pixels - linear
+    image - conv, half - conv, half - conv, half - conv - means over group and pixels - linear
 
 Every convolution is followed by a norm and a GELU. The blurs before halving fit odd and even sizes,
 and the linear layer sees means alone. So with strict layers the logits do not change under the
@@ -115,7 +115,7 @@ def relaxed_classifier(
     group: Group | str = "p4",
     num_classes: int = 10,
     in_features: int = 1,
-    pool_after: Sequence[int] = (1, 2),
+    pool_after: Sequence[int] = (0, 1, 2),
     parameters: int | None = None,
     filters: int | None = None,
     position_bandwidth: float | None = 0.5,
