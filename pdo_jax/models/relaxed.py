@@ -109,7 +109,7 @@ def _convolutions(
 
 
 def relaxed_classifier(
-    features: Sequence[int] = (8, 12, 16, 16),
+    features: Sequence[int] = (4, 8, 16, 16),
     *,
     layers: str = "non-stationary",
     group: Group | str = "p4",
@@ -138,12 +138,12 @@ def relaxed_classifier(
 
     | layers         | parameters | with `parameters=30_000`        |
     |----------------|------------|---------------------------------|
-    | strict         | 19,930     | 30,479, features 9, 15, 20, 20  |
-    | free           | 5,242      | 30,013, features 19, 29, 39, 40 |
-    | non-stationary | 39,730     | 29,742, features 7, 10, 14, 14  |
-    | partial        | 19,934     | 30,483, features 9, 15, 20, 20  |
-    | weights        | 39,618     | 29,630, features 7, 10, 14, 14  |
-    | residual       | 98,554     | 30,588, features 4, 6, 9, 10    |
+    | strict         | 15,270     | 30,541, features 5, 11, 23, 23  |
+    | free           | 4,038      | 30,118, features 11, 22, 45, 45 |
+    | non-stationary | 30,426     | 29,830, features 3, 8, 16, 16   |
+    | partial        | 15,274     | 30,545, features 5, 11, 23, 23  |
+    | weights        | 30,314     | 29,718, features 3, 8, 16, 16   |
+    | residual       | 75,318     | 30,866, features 2, 5, 10, 11   |
 
     Args:
         features: the number of fields (of channels with "free" layers) after every convolution.
@@ -182,9 +182,9 @@ def relaxed_classifier(
         ...     return relaxed_classifier(layers="free", parameters=30_000, rngs=nnx.Rngs(0))
         >>> model = nnx.eval_shape(free)
         >>> [conv.out_features for conv in model.convs]
-        [19, 29, 39, 40]
+        [11, 22, 45, 45]
         >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-        30013
+        30118
     """
     _check.choice("layers", layers, LAYERS)
     group = as_group(group)
