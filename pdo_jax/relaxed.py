@@ -252,12 +252,13 @@ def partial_gains(
     """
     distance = _distances(as_group(group))
     extent = _number("extent", extent, _check.floating_dtype("dtype", dtype))
-    gaps = np.diff(np.unique(np.round(distance, 9)))
-    step = float(np.max(gaps, initial=0.0)) or 1.0
     # A step of training may lead out of the range; a gradient leads back.
     extent = lax.stop_gradient(jnp.clip(extent, 0, 1)) + (extent - lax.stop_gradient(extent))
-    distance = np.where(distance == 0, -1, distance)  # the identity is always in, and has no slope
-    ramp = 1 + (extent - jnp.asarray(distance, dtype)) / step
+    # Rounded, so that at both ends something is just about to change, and has a gradient.
+    scale = float(np.round(1 / (np.max(np.diff(np.sort(distance)), initial=0.0) or 1.0), 9))
+    levels = np.round(distance * scale, 9)
+    levels = np.where(levels == 0, -1, levels)  # the identity is always in, and has no slope
+    ramp = 1 + extent * scale - jnp.asarray(levels, dtype)
     return jnp.minimum(1, jnp.maximum(0, ramp))[:, None]
 
 
@@ -319,7 +320,7 @@ def continuous_kernel(
     *,
     unit: float | None = None,
     field: bool = True,
-) -> Float[jax.Array, "... i o"]:
+) -> Float[jax.Array, "... hi go"]:
     """Return the kernel of a strict group convolution whose filters are features of r = v^-1 u.
 
         k(r) = n^(-1/2) sum_m w[m] sqrt 2 cos(bandwidth (omega_m . q + eta_m . A_t) + phase_m)
