@@ -4,10 +4,13 @@ import typing
 
 import numpy as np
 import pytest
+from flax import nnx
 
-from experiments import datasets, recipes
+import pdo_jax as pdo
+from experiments import amounts, datasets, recipes, zoo
 from experiments.augment import Augmentation
 from experiments.cifar import RECIPES, Config
+from experiments.networks import count_parameters
 
 PUBLISHED = [name for name, config in RECIPES.items() if config.network == name]
 
@@ -33,6 +36,27 @@ def test_published_recipe(name):
 def test_small_is_a_comparison_of_equal_budgets():
     small = RECIPES["small"]
     assert (small.compare, small.limit) == ("resnet8", 5000)
+
+
+def test_relaxed_networks_have_equal_parameters_and_tell_their_amounts():
+    config = RECIPES["relaxed"]
+    given = dict(num_classes=10, in_features=3, dtype="float32", seed=0)
+    names = [name for name in zoo.NETWORKS if name.startswith("relaxed_")]
+    assert config.network in names and config.training.penalty > 0
+    for name in names:
+        model = nnx.eval_shape(lambda name=name: zoo.build(name, config.network_options, **given))
+        assert abs(count_parameters(model) / 30_000 - 1) < 0.03
+        places = list(nnx.eval_shape(pdo.nn.equivariance_amounts, model))
+        relaxed = name not in ("relaxed_strict", "relaxed_free")
+        assert places == ([f"convs.{i}" for i in range(4)] if relaxed else [])
+
+
+def test_amounts_are_flat_numbers():
+    layer = pdo.nn.RelaxedConv(1, 1, "p4", relaxation="weights", filters=1, rngs=nnx.Rngs(0))
+    layer.relaxation.gains[...] = np.array([[1], [0], [0], [0]], np.float32)  # the identity alone
+    found = amounts.flat(nnx.Dict(conv=layer, norm=nnx.BatchNorm(1, rngs=nnx.Rngs(0))))
+    places = "amount/conv/position", "amount/conv/orientation"
+    assert found == pytest.approx(dict(zip(places, (0, 0.75**0.5), strict=True)))
 
 
 def test_data_are_loaded_as_asked(monkeypatch, tmp_path):
