@@ -93,10 +93,10 @@ class Bound(nnx.Module):
         variables = module.init(jax.random.key(0), x)
         assert set(variables) == {"params"}
         self.module = module
-        self.params = nnx.Dict({k: nnx.Param(v) for k, v in variables["params"].items()})
+        self.params = nnx.data(jax.tree.map(nnx.Param, variables["params"]))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return apply_linen(self.module, {k: p[...] for k, p in self.params.items()}, x)
+        return apply_linen(self.module, nnx.to_pure_dict(nnx.state(self))["params"], x)
 
 
 @partial(jax.jit, static_argnums=0)  # at every eager call Linen traces initialisers, its own too
@@ -109,11 +109,25 @@ def linen_layer(cls: Any, *features: int, **options: Any) -> Callable[[str, str]
     """Return what makes a Linen layer with random parameters."""
 
     def make(group: str, dtype: str) -> nnx.Module:
-        copies = () if cls is pdo.nn.linen.PDOLift else (pdo.group(group).order,)
+        copies = () if cls.__name__.endswith("Lift") else (pdo.group(group).order,)
         x = np.zeros((1, 3, 3, *copies, features[0]), jnp.dtype(dtype))
         return Bound(cls(*features, group, **random(dtype), **options), x)
 
     return make
+
+
+def relaxed(cls: Any, *features: int, **options: Any) -> Callable[[str, str], nnx.Module]:
+    """Return what makes a relaxed layer, the same for every dtype, with random gains."""
+    make = layer(cls, *features, **options)
+
+    def random_too(group: str, dtype: str) -> nnx.Module:
+        made = make(group, dtype)
+        for part in nnx.state(made.relaxation, nnx.Param).values():
+            if part.shape:
+                part[...] = normal(None, part.shape, part.dtype)
+        return made
+
+    return random_too
 
 
 class Descent(nnx.Module):
@@ -246,6 +260,9 @@ STEP = dict(bad_sizes=((6, 6),))
 POOL = dict(sizes=EVEN, bad_sizes=((5, 5),))
 SOLID = dict(channels=1, groups=SPACE)
 LINEN = dict(sizes=FEW[:1], groups=("p4",))
+NO_BANDWIDTH = dict(position_bandwidth=0.0, orientation_bandwidth=0.0)
+CONTINUOUS = dict(relative_bandwidth=0.7, kernel_features=6)
+BROKEN = dict(output=None, sizes=((4, 4),), groups=("p4",))
 TURNS = dict(sizes=FEW[:1], groups=("p8", "p4", "p6", "p12"))  # no mirrors
 MIRROR = pdo.group("p1m")  # not normal in p4m: left and right cosets differ
 
@@ -324,6 +341,30 @@ CASES = (
     Case("pdo-pde-pdo", Mixed, "image", sizes=FEW[:1], channels=1, groups=("p4",), slow=True),
     Case("u-shaped", u_shaped, "image", "image", sizes=((5, 6),), channels=1, groups=("p4",),
          leads=(1,), slow=True),  # odd, and of one size after halving
+    Case("relaxed-conv", relaxed(pdo.nn.RelaxedConv, 2, 3), **BROKEN),
+    Case("relaxed-strict", relaxed(pdo.nn.RelaxedConv, 2, 3, **NO_BANDWIDTH), sizes=FEW[:1],
+         groups=("p4m",)),
+    Case("relaxed-continuous", layer(pdo.nn.RelaxedConv, 2, 1, **NO_BANDWIDTH, **CONTINUOUS),
+         sizes=((3, 4),), groups=("p4m",)),
+    Case("relaxed-lift", relaxed(pdo.nn.RelaxedLift, 2, 3), "image", **BROKEN, slow=True),
+    Case("relaxed-stride-2", relaxed(pdo.nn.RelaxedConv, 2, 1, strides=2, **NO_BANDWIDTH),
+         sizes=ODD[:1], groups=("p4",), slow=True, **STEP),
+    Case("relaxed-partial", layer(pdo.nn.RelaxedConv, 2, 1, relaxation="partial", extent=0.4),
+         **BROKEN, slow=True),
+    Case("relaxed-weights", relaxed(pdo.nn.RelaxedConv, 2, 1, relaxation="weights"), **BROKEN,
+         slow=True),
+    Case("relaxed-residual", relaxed(pdo.nn.RelaxedConv, 2, 1, relaxation="residual"), **BROKEN,
+         slow=True),
+    Case("relaxed-volume", relaxed(pdo.nn.RelaxedConv, 1, 2, operators="total"), output=None,
+         sizes=VOLUMES[:1], channels=1, groups=("T",), slow=True),
+    Case("relaxed-window", layer(pdo.nn.RelaxedLift, 1, 2, kernel_size=3, **NO_BANDWIDTH,
+                                 **CONTINUOUS), "image", sizes=VOLUMES, channels=1,
+         groups=("T", "O"), slow=True),
+    Case("linen-relaxed-conv", linen_layer(pdo.nn.linen.RelaxedConv, 2, 1, **NO_BANDWIDTH),
+         **LINEN, slow=True),
+    Case("linen-relaxed-lift", linen_layer(pdo.nn.linen.RelaxedLift, 2, 1, **NO_BANDWIDTH,
+                                           learn=False), "image", **LINEN, slow=True),
+    Case("folded-relaxed", folded(relaxed(pdo.nn.RelaxedConv, 2, 1)), **BROKEN, slow=True),
 )  # fmt: skip
 
 

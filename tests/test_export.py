@@ -68,7 +68,10 @@ LONG = ("rotnist_pde", "rotnist_gcnn", "vessel_pde", "vessel_gcnn", "vessel_cnn"
 # PDE layers, in which nothing folds, and those that fold as another one does.
 ALIKE = ("lift", "lift-turned", "lift-total", "conv", "conv-turned", "conv-accuracy-4",
          "conv-stride-3", "lift-rbf-fd", "conv-gaussian", "conv-optimal", "mnist-rot",
-         "mnist-rot-invariant", "volume-classifier", "invariant-resnet", "u-shaped")  # fmt: skip
+         "mnist-rot-invariant", "volume-classifier", "invariant-resnet", "u-shaped",
+         "relaxed-strict", "relaxed-continuous", "relaxed-lift", "relaxed-stride-2",
+         "relaxed-partial", "relaxed-weights", "relaxed-residual",
+         "relaxed-volume")  # fmt: skip
 MODULES = [
     case
     for case in laws.CASES
@@ -167,6 +170,20 @@ def test_every_option_survives_folding(options):
 def test_pointwise_layers_fold(options):
     layer = random(lambda: pdo.nn.PointwiseConv(3, 2, "p3m", **options, rngs=nnx.Rngs(0)))
     check_fold(layer, noise(2, 5, 5, 6, 3), TOLERANCE[options.get("dtype", "float32")])
+
+
+def test_relaxed_layers_keep_their_gains(tmp_path):
+    """And a file of them is the network."""
+    layer = random(lambda: pdo.nn.RelaxedConv(2, 3, "p4", param_dtype="float16", rngs=nnx.Rngs(0)))
+    folded = check_fold(layer, noise(2, 3, 3, 4, 2, dtype="float16"), 2e-3)
+    assert isinstance(folded.strict, pdo.export.FoldedConv)
+    np.testing.assert_array_equal(folded.relaxation.mean[...], layer.relaxation.mean[...])
+    whole = random(lambda: pdo.nn.RelaxedLift(1, 2, "p4", relative_bandwidth=1.0, kernel_features=4,
+                                              rngs=nnx.Rngs(0)))  # fmt: skip
+    assert isinstance(pdo.export.fold(whole).strict, type(whole.strict))
+    x = noise(2, 4, 4, 1)
+    pdo.export.save(whole, tmp_path / "a", (None, 4, 4, 1))
+    assert laws.distance(pdo.export.load(tmp_path / "a")(x), run(whole, x)) <= 1e-6
 
 
 def test_a_folded_pointwise_layer_needs_no_pixels():

@@ -10,7 +10,7 @@ from flax import linen, nnx
 
 import pdo_jax as pdo
 
-NAMES = ("PDOLift", "PDOConv", "PDOConvTranspose", "PointwiseConv")
+NAMES = ("PDOLift", "PDOConv", "PDOConvTranspose", "PointwiseConv", "RelaxedLift", "RelaxedConv")
 names = pytest.mark.parametrize("name", NAMES)
 
 
@@ -20,7 +20,7 @@ def noise(*shape, seed=0):
 
 def pair(name, group="p4", **options):
     """Return the Linen layer, the NNX layer, and an input."""
-    copies = () if name == "PDOLift" else (pdo.group(group).order,)
+    copies = () if name.endswith("Lift") else (pdo.group(group).order,)
     ours = getattr(pdo.nn.linen, name)(2, 3, group, **options)
     theirs = getattr(pdo.nn, name)(2, 3, group, **options, rngs=nnx.Rngs(0))
     return ours, theirs, noise(1, 3, 4, *copies, 2)
@@ -44,7 +44,10 @@ def test_parameters_go_both_ways(name):
     assert set(variables) == {"params"}
     params = nnx.to_pure_dict(nnx.state(theirs))
     shapes = [jax.tree.map(lambda p: (p.shape, p.dtype), p) for p in (params, variables["params"])]
-    assert shapes[0] == shapes[1] and set(params) == {"kernel", "bias"}
+    assert shapes[0] == shapes[1]
+    assert set(params) == {"bias"} | (
+        {"strict", "relaxation"} if name.startswith("Relaxed") else {"kernel"}
+    )
 
     apply, call = jax.jit(ours.apply), nnx.jit(lambda layer, x: layer(x))
     np.testing.assert_array_equal(apply({"params": params}, x), call(theirs, x))
@@ -63,6 +66,16 @@ def test_options_are_used():
     y = ours.apply({"params": params}, x)
     assert y.dtype == jnp.bfloat16 and y.shape == theirs(x).shape
     np.testing.assert_array_equal(y, theirs(x))
+
+
+def test_what_is_not_learned_is_no_parameter():
+    ours, theirs, x = pair("RelaxedConv", learn=False, position_bandwidth=0.9)
+    params = nnx.to_pure_dict(nnx.state(theirs, nnx.Param))
+    variables = jax.jit(ours.init)(jax.random.key(1), x)
+    assert jax.tree.structure(variables) == jax.tree.structure({"params": params})
+    assert "position" not in params["relaxation"]
+    y = jax.jit(ours.apply)({"params": params}, x)
+    np.testing.assert_allclose(y, nnx.jit(lambda layer, x: layer(x))(theirs, x), rtol=1e-5)
 
 
 class Compact(linen.Module):

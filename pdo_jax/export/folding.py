@@ -2,6 +2,7 @@
 
     PDOLift, PDOConv, PDOConvTranspose   ->  FoldedConv with the expanded kernel
     PointwiseConv                        ->  nnx.LinearGeneral over (|G|, C); FoldedConv if strided
+    RelaxedLift, RelaxedConv             ->  the same with folded filters
 
 Read `kernels` and `nn.layers` first.
 """
@@ -23,6 +24,7 @@ from pdo_jax import _check, conv, kernels
 from pdo_jax.groups import Group
 from pdo_jax.nn import PointwiseConv
 from pdo_jax.nn.layers import _PDOLayer
+from pdo_jax.nn.relaxed import Continuous
 
 
 class FoldedConv(nnx.Module):
@@ -105,6 +107,8 @@ def fold(model: nnx.Module) -> nnx.Module:
     parameters are |G| k^2 / M times as many (22 times for p8), so fold what you deploy, not what
     you train or keep.
 
+    Relaxed layers keep their gains, which depend on the pose, and their filters become a
+    `FoldedConv`; continuous filters over the whole input stay, since the input gives their size.
     Layers that are no convolutions (norms, pools, activations, linear layers) stay as they are, as
     does a subclass of an equivariant layer that has a call of its own. Shared layers stay shared;
     train and eval modes are kept.
@@ -159,6 +163,8 @@ def _fold_layer(layer: Any) -> nnx.Module | None:
         return _fold_pdo(layer)
     if isinstance(layer, PointwiseConv) and type(layer).__call__ is PointwiseConv.__call__:
         return _fold_pointwise(layer)
+    if isinstance(layer, Continuous) and layer.kernel_size is not None:
+        return _fold_continuous(layer, layer.kernel_size)
     return None
 
 
@@ -208,6 +214,20 @@ def _fold_pointwise(layer: PointwiseConv) -> nnx.Module:
         bias_init=lambda *_: jnp.tile(jnp.asarray(bias), group.order),
         rngs=nnx.Rngs(0),
         **options,
+    )
+
+
+def _fold_continuous(layer: Continuous, size: int) -> FoldedConv:
+    strides, padding, dilation = layer.place
+    return FoldedConv(
+        layer.expanded((size,) * layer.group.ndim, None),
+        None,
+        conv.Geometry(strides, 1, padding, dilation),
+        order=layer.group.order,
+        field=layer.field,
+        dtype=layer.dtype,
+        param_dtype=layer.param_dtype,
+        precision=layer.precision,
     )
 
 

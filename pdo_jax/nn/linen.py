@@ -1,8 +1,9 @@
 """The layers of `pdo_jax.nn` for `flax.linen`: the same options, parameters and functions.
 
 A Linen layer builds the NNX layer of the same name, without its numbers, asks Linen for the
-parameters that it names (`kernel`, and `bias` unless `use_bias=False`) and calls it. Nothing but
-these is ever in a collection, so that parameters go from one to the other as they are:
+parameters that it names (`kernel`, and `bias` unless `use_bias=False`; dicts of them for the parts
+of relaxed layers) and calls it. Nothing but these is ever in a collection, so that parameters go
+from one to the other as they are:
 
     params = nnx.to_pure_dict(nnx.state(layer))      # of an NNX layer, for linen_layer.apply
     nnx.update(layer, variables["params"])           # of linen_layer.init, into an NNX layer
@@ -20,7 +21,7 @@ from flax import linen, nnx
 from jaxtyping import Float
 
 from pdo_jax import _check
-from pdo_jax.nn import layers
+from pdo_jax.nn import layers, relaxed
 
 
 class _Layer(linen.Module):
@@ -39,11 +40,17 @@ class _Layer(linen.Module):
 
         layer = nnx.eval_shape(lambda: build(0))
         params = {
-            name: self.param(name, lambda key, name=name: getattr(build(key), name)[...])
-            for name in nnx.to_pure_dict(nnx.state(layer, nnx.Param))
+            name: self.param(name, lambda key, name=name: _params(build(key))[name])
+            for name in _params(layer)
         }
         nnx.update(layer, params)
+        if nnx.state(layer, nnx.Not(nnx.Param)):  # what is not learned follows from the options
+            nnx.update(layer, nnx.state(build(0), nnx.Not(nnx.Param)))
         return layer(x)  # pyright: ignore
+
+
+def _params(layer: nnx.Module) -> dict[str, Any]:
+    return nnx.to_pure_dict(nnx.state(layer, nnx.Param))
 
 
 def _of(layer: type[nnx.Module]) -> Callable[[type], type[Any]]:
@@ -161,4 +168,49 @@ class PointwiseConv:
         >>> x = jax.numpy.ones((2, 28, 28, 8, 6))
         >>> layer.init_with_output(jax.random.key(0), x)[0].shape
         (2, 28, 28, 8, 4)
+    """
+
+
+@_of(relaxed.RelaxedLift)
+class RelaxedLift:
+    """A Linen layer from images to fields: `pdo_jax.nn.RelaxedLift` without `rngs`.
+
+    Args:
+        in_features: the number of channels of the image.
+        out_features: the number of fields.
+        group: the `Group` or its name.
+        relaxation: this and all other options are those of `pdo_jax.nn.RelaxedLift`.
+
+    Raises:
+        TypeError, ValueError: when it is called, if an argument breaks its rule.
+
+    Example:
+        >>> layer = RelaxedLift(1, 6, "p8", relaxation="partial", extent=0.5)
+        >>> y, variables = layer.init_with_output(jax.random.key(0), jax.numpy.ones((2, 28, 28, 1)))
+        >>> y.shape, float(variables["params"]["relaxation"]["extent"])
+        ((2, 28, 28, 8, 6), 0.5)
+    """
+
+
+@_of(relaxed.RelaxedConv)
+class RelaxedConv:
+    """A Linen layer from fields to fields: `pdo_jax.nn.RelaxedConv` without `rngs`.
+
+        y(v) = sum_f a_f(v) (k_f * x)(v) + bias,     v = (position, g)
+
+    Args:
+        in_features: the number of fields of the input.
+        out_features: the number of fields of the output.
+        group: the `Group` or its name.
+        relaxation: this and all other options are those of `pdo_jax.nn.RelaxedConv`.
+
+    Raises:
+        TypeError, ValueError: when it is called, if an argument breaks its rule.
+
+    Example:
+        >>> layer = RelaxedConv(6, 4, "p8")
+        >>> x = jax.numpy.ones((2, 28, 28, 8, 6))
+        >>> y, variables = layer.init_with_output(jax.random.key(0), x)
+        >>> y.shape, variables["params"]["strict"]["kernel"].shape
+        ((2, 28, 28, 8, 4), (9, 8, 6, 8))
     """

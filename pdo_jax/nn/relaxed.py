@@ -426,7 +426,8 @@ class _RelaxedLayer(nnx.Module):
         Returns:
             `(..., H', W', |G|, out_features)` field.
         """
-        x = _cast(x, self.strict.kernel, self.dtype)
+        x = _check.floating("x", x, "(..., C)", 1)
+        x = x.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
         y = self.relaxation(x, self.strict(x))
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
