@@ -31,6 +31,7 @@ ENTRIES = (
     "distance",
     "pde_equivariance",
     "versus_lietorch",
+    "relaxed",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -20,6 +20,7 @@ from benchmarks import (
     equivariance,
     pde_equivariance,
     published,
+    relaxed,
     versus_lietorch,
     vessels,
 )
@@ -35,6 +36,7 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "drift": ("budget.md", drift.lines),
     "distance": ("pde.md", distance.lines),
     "pde_equivariance": ("pde.md", pde_equivariance.lines),
+    "relaxed": ("relaxed.md", relaxed.lines),
     "equivariance_angles": ("equivariance.md", partial(equivariance.tables, "angles")),
     "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),
     "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
