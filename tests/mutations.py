@@ -339,6 +339,41 @@ MUTATIONS = (
         "u, v = cos * main - sin * lateral, cos * lateral + sin * main",
         ("tests/test_pde_algebra.py::test_convection_is_that_of_the_oracle",),
     ),
+    Mutation(
+        "gains that know the row, not y",
+        "relaxed.py",
+        "centres[-2] = -centres[-2]",
+        "centres[-2] = centres[-2]",
+        ("tests/test_relaxed.py::test_fourier_gains_are_their_formula",),
+    ),
+    Mutation(
+        "gains whose strict part moves with the bandwidth",
+        "relaxed.py",
+        "jnp.cos(s) - jnp.cos(phase)",
+        "jnp.cos(s)",
+        ("tests/test_relaxed.py::test_without_bandwidths_it_is_the_strict_layer",),
+    ),
+    Mutation(
+        "filters of the offset, not turned back",
+        "relaxed.py",
+        '"...a,gab->...gb"',
+        '"...b,gab->...ga"',
+        ("tests/test_laws.py::test_equivariant[relaxed-continuous-p4m-float64-3x4]",),
+    ),
+    Mutation(
+        "an extent that leaves its range for good",
+        "relaxed.py",
+        "+ (extent - lax.stop_gradient(extent))",
+        "",
+        ("tests/test_relaxed.py::test_an_extent_out_of_range_counts_as_the_end_and_finds_back",),
+    ),
+    Mutation(
+        "amounts of the position in place of the orientation",
+        "relaxed.py",
+        '(("position", 0), ("orientation", 1))',
+        '(("position", 1), ("orientation", 0))',
+        ("tests/test_relaxed.py::test_amounts_are_means_over_poses",),
+    ),
 )
 
 

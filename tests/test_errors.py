@@ -11,12 +11,22 @@ import pytest
 from flax import nnx
 
 import pdo_jax as pdo
+from pdo_jax.relaxed import (
+    amounts,
+    continuous_kernel,
+    fourier_gains,
+    frequencies,
+    partial_gains,
+    positions,
+    weigh,
+)
 
 pytestmark = pytest.mark.usefixtures("unhooked")  # the library's own checks, as users meet them
 
 P4 = pdo.filter_basis("p4")
 IMAGE, FIELD = np.zeros((6, 6, 2)), np.zeros((6, 6, 4, 2))
 LIFT, CONV = np.zeros((9, 2, 2)), np.zeros((9, 4, 2, 2))  # free weights
+ONES = np.ones((3, 2))  # J features, F filters
 FIELD_8, METRIC = np.zeros((6, 6, 8, 2)), np.ones((2, 3))
 IMAGE_32, LIFT_32 = IMAGE.astype(np.float32), LIFT.astype(np.float32)
 
@@ -68,6 +78,19 @@ def theirs(shape, group="p4", kind="group"):
 
 def se2(function=pdo.pde.dilation, x=FIELD_8, metric=METRIC, **options):
     return function(x, metric, **options)
+
+
+def relaxed(*features, cls=pdo.nn.RelaxedConv, **options):
+    return layer(cls, *features, **options)
+
+
+def gains(mean=ONES[0], weights=ONES, position=0.5, group="p4", sizes=(5, 5)):
+    drawn = frequencies(2, 3)
+    return fourier_gains(mean, weights, position, 0.5, group, sizes, drawn)
+
+
+def continuous(weights=ONES[..., None], bandwidth=1.0, taps=(3, 3)):
+    return continuous_kernel(weights, bandwidth, "p4", taps, frequencies(2, 3))
 
 
 def pde(*terms, **options):
@@ -565,6 +588,109 @@ CASES = [
     ("no iterations", lambda: pde(iterations=0), ValueError, LEAST.format("iterations", 0, 1)),
     ("layer of other channels", lambda: pde()(np.zeros((6, 6, 8, 3))), ValueError,
      r"x has shape \(6, 6, 8, 3\): axis -1 is 3, but must be 2, the in_features of the layer"),
+    # relaxed equivariance
+    ("relaxation", lambda: relaxed(relaxation="soft"), ValueError,
+     r"relaxation \(='soft'\) is not known; choose one of 'non-stationary', 'partial', 'weights',"),
+    *(
+        (f"relaxed {name} {value!r}", lambda name=name, value=value: relaxed(**{name: value}),
+         error, message)
+        for name, value, error, message in (
+            ("filters", 0, ValueError, LEAST.format("filters", 0, 1)),
+            ("filters", 2.0, TypeError, INTEGER.format("filters", 2.0)),
+            ("features", 0, ValueError, LEAST.format("features", 0, 1)),
+            ("seed", -1, ValueError, LEAST.format("seed", -1, 0)),
+            ("seed", True, TypeError, r"seed \(=True\).*not a bool"),
+            ("position_bandwidth", True, TypeError,
+             r"position_bandwidth \(=True\) must be a real number, got bool; pass a Python float"),
+            ("orientation_bandwidth", float("nan"), ValueError,
+             r"orientation_bandwidth \(=nan\) must be finite; pass e.g. 0.0"),
+            ("relative_bandwidth", "wide", TypeError,
+             r"relative_bandwidth \(='wide'\) must be a real number, got str"),
+            ("extent", 1.5, ValueError, r"extent \(=1.5\) must be from 0 to 1; pass 1.0 for all"),
+            ("extent", None, TypeError, r"extent \(=None\) must be a real number"),
+            ("kernel_size", 3, ValueError,
+             r"kernel_size \(=3\) is of continuous filters, but relative_bandwidth is None; pass"),
+            ("strides", 0, ValueError, LEAST.format("strides", 0, 1)),
+        )
+    ),
+    ("relaxed out_features", lambda: relaxed(1, 0), ValueError, LEAST.format("out_features", 0, 1)),
+    ("filters of a window", lambda: relaxed(relaxation="partial", filters=2), ValueError,
+     r"filters \(=2\) must be 1 with relaxation='partial', where more filters are the same as one"),
+    ("even kernel_size", lambda: relaxed(relative_bandwidth=1.0, kernel_size=4), ValueError,
+     r"kernel_size \(=4\) must be odd; pass 5"),
+    ("kernel_features 0", lambda: relaxed(relative_bandwidth=1.0, kernel_features=0), ValueError,
+     LEAST.format("kernel_features", 0, 1)),
+    ("scheme of no basis", lambda: relaxed(relative_bandwidth=1.0, scheme="gaussian"), ValueError,
+     r"scheme \(='gaussian'\) is an option of a basis, but relative_bandwidth \(=1.0\) makes .*"
+     r"without one; leave either out"),
+    ("a basis for continuous filters", lambda: relaxed(group=P4, relative_bandwidth=1.0),
+     ValueError, r"relative_bandwidth \(=1.0\) makes filters without a basis, which .*; pass None"),
+    ("continuous filters beside a plain path",
+     lambda: relaxed(relaxation="residual", relative_bandwidth=1.0), ValueError,
+     r"relative_bandwidth \(=1.0\) makes filters without a basis, which .*'residual'.*; pass None"),
+    ("VALID for the whole input", lambda: relaxed(relative_bandwidth=1.0, padding="VALID"),
+     ValueError, r"padding \(='VALID'\) and kernel_dilation \(=\(1, 1\)\) must be 'SAME' and 1 "
+     r"with kernel_size=None, .*; leave them out, or pass a kernel_size"),
+    ("relaxed channels", lambda: relaxed(cls=pdo.nn.RelaxedLift)(IMAGE_32[..., :1]), ValueError,
+     r"x has shape \(6, 6, 1\): axis -1 is 1, but must be 2, the weights' C_in"),
+    *(
+        (f"continuous filters on {what}",
+         lambda shape=shape: relaxed(relative_bandwidth=1.0)(np.zeros(shape, "float32")),
+         ValueError, message)
+        for what, shape, message in (
+            ("other channels", (6, 6, 4, 1), r"axis -1 is 1, but must be 2, the weights' C_in"),
+            ("another group", (6, 6, 8, 2), r"axis -2 is 8, but must be 4, the order of p4; pass"),
+            ("an image", (6, 6, 2), r"but \(\.\.\., H, W, \|G\|, C_in\) is needed \(at least 4"),
+            ("no pixel", (6, 0, 4, 2), r"no axis of .* may be empty; pass at least one pixel"),
+        )
+    ),
+    ("relaxed on a list", lambda: relaxed()([[1.0]]), TypeError,
+     r"x must be an array of shape \(\.\.\., C\), got list; convert it with jnp.asarray"),
+    ("penalty of a function", lambda: pdo.nn.equivariance_penalty(same), TypeError,
+     r"model must be an nnx.Module, got function; pass the network itself"),
+    ("amounts of a function", lambda: pdo.nn.equivariance_amounts(same), TypeError,
+     r"model must be an nnx.Module, got function; pass the network itself"),
+    ("frequencies of time", lambda: frequencies(4, 3), ValueError,
+     r"ndim \(=4\) must be 2 or 3, the plane or space; pass one of these"),
+    ("seed 2**32", lambda: frequencies(2, 3, 2**32), ValueError,
+     r"seed \(=4294967296\) must be below 2\*\*32; pass e.g. 0"),
+    ("no frequencies", lambda: frequencies(2, 0), ValueError, LEAST.format("count", 0, 1)),
+    ("positions of a line", lambda: positions((3,)), ValueError,
+     r"sizes \(=\(3,\)\) must have one entry for each of the 2 spatial axes, got 1; pass e.g."),
+    ("positions of nothing", lambda: positions((3, 0)), ValueError,
+     LEAST.format(r"sizes\[1\]", 0, 1)),
+    ("mean of other filters", lambda: gains(mean=np.ones(3)), ValueError,
+     r"mean has shape \(3,\): axis 0 is 3, but must be 2, the number F of filters of the weights"),
+    ("weights of other features", lambda: gains(weights=np.ones((4, 2))), ValueError,
+     r"weights has shape \(4, 2\): axis 0 is 4, but must be 3, the number of frequencies; pass"),
+    ("gains of integers", lambda: gains(weights=np.ones((3, 2), int)), TypeError,
+     FLOATING.format("weights", "int64", "weights")),
+    ("sizes of a volume", lambda: gains(sizes=(5, 5, 5)), ValueError,
+     r"sizes \(=\(5, 5, 5\)\) must have one entry for each of the 2 spatial axes, got 3"),
+    ("frequencies of the plane", lambda: gains(group="O", sizes=(5, 5, 5)), ValueError,
+     r"frequencies are for 2 dimensions, but O acts on 3; pass frequencies\(3, 3\)"),
+    ("many bandwidths", lambda: gains(position=np.ones(3)), ValueError,
+     r"position has shape \(3,\) and dtype float64, but one floating number is needed; pass e.g."),
+    ("a word for a bandwidth", lambda: continuous(bandwidth="wide"), TypeError,
+     r"bandwidth \(='wide'\) must be a real number, got str; pass a Python float"),
+    ("even taps", lambda: continuous(taps=(3, 4)), ValueError,
+     r"taps \(=\(3, 4\)\) must be odd; pass e.g. \(3, 5\)"),
+    ("rank of continuous weights", lambda: continuous(np.ones((3, 1))), ValueError,
+     r"weights has shape \(3, 1\), but \(M, C_in, C_out\) is needed \(exactly 3 axes\)"),
+    ("a word for an extent", lambda: partial_gains("all", "p4"), TypeError,
+     r"extent \(='all'\) must be a real number, got str"),
+    ("gains in integers", lambda: partial_gains(0.5, "p4", "int8"), ValueError,
+     r"dtype \(=int8\) must be a floating dtype"),
+    ("gains at other positions", lambda: weigh(FIELD, np.ones((5, 6, 4, 2))), ValueError,
+     r"gains has shape \(5, 6, 4, 2\), but the last axes of fields, \(6, 6, 4\) without .*; pass"),
+    ("gains of no filter", lambda: weigh(FIELD, np.ones((4, 0))), ValueError,
+     r"gains has shape \(4, 0\), but .* and one of filters at least are needed; pass \(\|G\|, F\)"),
+    ("gains of three filters", lambda: weigh(FIELD, np.ones((4, 3))), ValueError,
+     r"fields has shape \(6, 6, 4, 2\): its last axis must be a multiple of 3, .*; pass F C"),
+    ("amounts of other filters", lambda: amounts(np.ones((4, 2)), np.ones((9, 3, 1))), ValueError,
+     r"weights has shape \(9, 3, 1\): axis 1 is 3, but must be 2, the number of filters of the"),
+    ("amounts of a vector", lambda: amounts(np.ones(2), np.ones((9, 2, 1))), ValueError,
+     r"gains has shape \(2,\), but \(\.\.\., \|G\|, F\) is needed \(at least 2 axes\)"),
 ]  # fmt: skip
 
 
@@ -605,6 +731,8 @@ FINE = {
     "a window that is a list": lambda: se2(kernel_size=[3, np.int64(3), 3]),
     "a window above the image": lambda: se2(pdo.pde.diffusion, np.zeros((1, 2, 8, 2))),
     "negative metrics": lambda: se2(metric=-np.ones((2, 3))),
+    "bandwidths of integers": lambda: relaxed(position_bandwidth=0, relative_bandwidth=1),
+    "a traced bandwidth": lambda: jax.jit(lambda b: gains(position=b))(0.5),
     "a shift beyond the image": lambda: pdo.pde.convection(FIELD, np.full((2, 3), 1e9)),
 }
 
