@@ -274,3 +274,39 @@ def _frame(axes: Axes, x: str, y: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def amounts(
+    path: Path, curves: Mapping[str, Sequence[Curve]], parts: Sequence[str], axis: str = "epoch"
+) -> None:
+    """Draw how much symmetry every relaxed layer gives up over a training, by task and part.
+
+    Args:
+        path: of the picture.
+        curves: by task, the curve of every seed, with "amount/LAYER/PART" among its quantities.
+        parts: of the pose, a row of panels each.
+        axis: the words below.
+    """
+    figure = Figure(figsize=(2.6 * len(curves) + 1, 2.2 * len(parts) + 0.6), layout="constrained")
+    panels = figure.subplots(len(parts), len(curves), squeeze=False, sharex=True, sharey="row")
+    handles: dict[str, Line2D] = {}
+    for line, part in zip(panels, parts, strict=True):
+        line[0].set_ylabel(f"amount of {part}")
+        for axes, seeds in zip(line, curves.values(), strict=True):
+            names = [n for n in seeds[0] if n.startswith("amount/") and n.endswith(f"/{part}")]
+            for name, colour in zip(names, MORE_COLOURS, strict=False):
+                values = np.array([curve[name] for curve in seeds])
+                epochs = np.arange(1, values.shape[1] + 1)
+                axes.plot(epochs, values.T, color=colour, lw=0.6, alpha=0.5)
+                (mean,) = axes.plot(epochs, values.mean(0), color=colour, lw=2)
+                handles[name.split("/")[1]] = mean
+            axes.set_ylim(bottom=0)
+            axes.spines[["top", "right"]].set_visible(False)
+    for axes, task in zip(panels[0], curves, strict=True):
+        axes.set_title(task, fontsize=11)
+    for axes in panels[-1]:
+        axes.set_xlabel(axis)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False
+    )
+    save(figure, path)

@@ -307,8 +307,11 @@ def weigh(
             f"fields has shape {fields.shape}: its last axis must be a multiple of {filters}, the "
             "number of filters of the gains; pass F C channels."
         )
-    parts = fields.reshape(*fields.shape[:-1], filters, fields.shape[-1] // filters)
-    return jnp.sum(parts * gains.astype(fields.dtype)[..., None], axis=-2)
+    gains = gains.astype(fields.dtype)
+    # Filter by filter: a sum over an axis beside that of the channels takes XLA ten times as long.
+    parts = jnp.split(fields, filters, axis=-1)
+    weighed = [part * gains[..., f : f + 1] for f, part in enumerate(parts)]
+    return sum(weighed[1:], start=weighed[0])
 
 
 def continuous_kernel(

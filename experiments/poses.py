@@ -1,0 +1,97 @@
+"""Four tasks on scikit-learn's digits for which the right amount of symmetry is known.
+
+    turned        any digit, turned by any angle                  neither part of the pose matters
+    six-or-nine   a 6 or a 9, turned by up to 45 degrees          the orientation does, roughly
+    halves        any digit, turned by any angle: which digit,
+                  and in which half of the image                  the position does
+    upright       any digit, upright                              the orientation does
+
+Everywhere else digits lie anywhere in the image, as far as it holds them. The 1,797 scans are split
+once; every copy of a scan has a pose of its own, drawn from a fixed seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+from sklearn.datasets import load_digits
+
+from experiments.digits import CLASSES, SPLIT_SEED, TEST, Digits, split
+
+SIZE = 16  # of an image, twice that of a scan
+VALIDATION = 300  # scans of the training part, to choose amounts by
+COPIES = {"train": 4, "validation": 4, "test": 2}
+_SHIFT = 3.5  # pixels: a digit stays inside
+_APART = 1.0  # pixels between the middle of a digit and the middle of the image, to either side
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is asked of a network, and how the digits lie."""
+
+    about: str
+    """In words."""
+    degrees: float
+    """The largest angle, to both sides."""
+    digits: tuple[int, ...] = tuple(range(CLASSES))
+    """Those that occur, in the order of their classes."""
+    halves: bool = False
+    """Whether the class says the half of the image as well."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.digits) * (2 if self.halves else 1)
+
+
+TASKS = {
+    "turned": Task("all digits, turned by any angle", 180.0),
+    "six-or-nine": Task("6 or 9, turned by up to 45 degrees", 45.0, (6, 9)),
+    "halves": Task(
+        "all digits, turned by any angle, and the half of the image", 180.0, halves=True
+    ),
+    "upright": Task("all digits, upright", 0.0),
+}
+
+
+def load(task: Task) -> dict[str, Digits]:
+    """Return the images and labels of a task, by the parts "train", "validation" and "test".
+
+    Images are `(N, 16, 16, 1)` float32, always the same ones; a scan is in one part alone.
+    """
+    scans, labels = load_digits(return_X_y=True)
+    everything = Digits(scans.reshape(-1, 8, 8) / 16.0, labels.astype(np.int32))
+    rest, test = split(everything, TEST, SPLIT_SEED)
+    train, validation = split(rest, VALIDATION, SPLIT_SEED)
+    parts = {"train": train, "validation": validation, "test": test}
+    return {name: _posed(task, part, name) for name, part in parts.items()}
+
+
+def _posed(task: Task, scans: Digits, part: str) -> Digits:
+    """Return copies of the scans that occur, each in a pose of its own."""
+    occur = np.isin(scans.labels, task.digits)
+    # As many images whichever digits occur, so that all tasks take the same steps.
+    copies = COPIES[part] * CLASSES // len(task.digits)
+    index = np.tile(np.flatnonzero(occur), copies)
+    rng = np.random.default_rng(list(COPIES).index(part))
+    degrees = rng.uniform(-task.degrees, task.degrees, len(index))
+    right = rng.integers(0, 2, len(index))
+    x = (2 * right - 1) * rng.uniform(_APART, _SHIFT, len(index))
+    y = rng.uniform(-_SHIFT, _SHIFT, len(index))
+    images = [_place(*pose) for pose in zip(scans.images[index], degrees, x, y, strict=True)]
+    labels = np.searchsorted(task.digits, scans.labels[index])
+    if task.halves:
+        labels = labels + len(task.digits) * right
+    return Digits(np.asarray(images, np.float32)[..., None], labels.astype(np.int32))
+
+
+def _place(scan: np.ndarray, degrees: float, x: float, y: float) -> np.ndarray:
+    """Return an image with a scan at (x, y) from its middle, y up, turned counter-clockwise."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = np.array([[cos, sin], [-sin, cos]])  # rows point down
+    middle = (SIZE - 1) / 2 + np.array([-y, x])
+    offset: Any = (len(scan) - 1) / 2 - matrix @ middle
+    return ndimage.affine_transform(scan, matrix, offset, output_shape=(SIZE, SIZE), order=1)
