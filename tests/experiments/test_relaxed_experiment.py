@@ -1,0 +1,145 @@
+"""The experiment on learned amounts in small: its tasks, its options, one run of the whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import plots, poses, relaxed, runs
+from experiments.poses import TASKS
+from experiments.relaxed import LEARNED, Config
+
+
+def centres(images):
+    """Return the centres of mass, (x, y) from the middle, y up."""
+    mass = images[..., 0].sum((1, 2))
+    along = np.arange(poses.SIZE) - (poses.SIZE - 1) / 2
+    x = np.einsum("nhw,w->n", images[..., 0], along) / mass
+    y = -np.einsum("nhw,h->n", images[..., 0], along) / mass
+    return np.stack([x, y], 1)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return {name: poses.load(task) for name, task in TASKS.items()}
+
+
+def test_tasks_have_their_classes_and_as_many_images(tasks):
+    for name, parts in tasks.items():
+        assert set(parts) == {"train", "validation", "test"}
+        for part in parts.values():
+            assert part.images.shape == (len(part.labels), 16, 16, 1)
+            assert set(part.labels) == set(range(TASKS[name].classes))
+        assert abs(len(parts["train"].labels) / 3828 - 1) < 0.02
+
+
+def test_tasks_are_the_same_every_time(tasks):
+    again = poses.load(TASKS["upright"])["test"]
+    np.testing.assert_array_equal(again.images, tasks["upright"]["test"].images)
+
+
+def test_digits_lie_in_both_halves_and_nothing_is_cut_off(tasks):
+    for parts in tasks.values():
+        images = parts["test"].images
+        x, y = centres(images).T
+        assert np.mean(x > 0) == pytest.approx(0.5, abs=0.06)
+        assert np.std(y) > 1.5
+        edge = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], 1)
+        assert np.mean(edge) < 0.02 < np.mean(images)
+
+
+def test_labels_of_halves_say_the_half_and_those_of_others_do_not(tasks):
+    part = tasks["halves"]["test"]
+    right = centres(part.images)[:, 0] > 0
+    assert np.mean(right == (part.labels >= 10)) > 0.98
+    part = tasks["turned"]["test"]
+    right = centres(part.images)[:, 0] > 0
+    assert abs(np.corrcoef(right, part.labels)[0, 1]) < 0.1
+
+
+def test_angles(tasks):
+    """The main axis of a 1 is upright, or anywhere."""
+
+    def slopes(part):
+        images = part.images[part.labels == 1][..., 0]
+        rows, columns = np.indices(images.shape[1:]) - (poses.SIZE - 1) / 2
+        found = []
+        for image, (x, y) in zip(images, centres(images[..., None]), strict=True):
+            dx, dy = columns - x, -rows - y
+            covariance = np.cov(np.stack([dx.ravel(), dy.ravel()]), aweights=image.ravel().clip(0))
+            axis = np.linalg.eigh(covariance)[1][:, -1]
+            found.append(np.degrees(np.arctan2(*axis)) % 180)  # 0 is upright
+        return np.minimum(found, 180 - np.array(found))
+
+    assert np.median(slopes(tasks["upright"]["test"])) < 20
+    assert 35 < np.median(slopes(tasks["turned"]["test"])) < 55
+
+
+def test_every_scan_is_in_one_part(monkeypatch):
+    """Scans are told apart by their pixels, in place of images that would hide them."""
+    monkeypatch.setattr(poses, "_place", lambda scan, *pose: scan)
+    parts = poses.load(TASKS["upright"])
+    scans = {name: {scan.tobytes() for scan in part.images} for name, part in parts.items()}
+    assert sum(map(len, scans.values())) == len(set.union(*scans.values())) == 1797
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(tasks=("turned", "sixes")), "tasks .*'sixes' is not known"),
+        (dict(tasks=()), "must name one each"),
+        (dict(grid=(0.5, 1.0)), "grid .* must be increasing bandwidths from 0"),
+        (dict(grid=(0.0, 1.0, 0.5)), "grid .* must be increasing"),
+        (dict(limit=0), "limit .* at least 1"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**options)
+
+
+def test_order_is_told_seed_by_seed():
+    def of(position, orientation):
+        return {"amounts": {"position": {"seeds": position}, "orientation": {"seeds": orientation}}}
+
+    metrics = {
+        "turned": of([0.0, 0.0], [0.0, 0.2]),
+        "upright": of([0.1, 0.1], [0.5, 0.5]),
+        "halves": of([0.3, 0.0], [0.1, 0.1]),
+    }
+    assert relaxed.ordered(metrics) == {
+        "orientation least: turned": [True, False],
+        "orientation most: upright": [True, True],
+        "position most: halves": [True, False],
+    }
+
+
+def test_picture(tmp_path):
+    curve = {"loss": [1.0, 0.5], "amount/convs.0/position": [0.1, 0.0]}
+    plots.amounts(tmp_path / "a.png", {"turned": [curve, curve]}, ["position"])
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_run(tmp_path):
+    recipe = dataclasses.replace(Config().recipe, epochs=2, batch_size=8)
+    config = Config(
+        recipe, (0, 1), ("turned",), grid=(0.0, 1.0), features=(1, 1, 2), limit=24,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    relaxed.main(config)
+    found = json.loads((tmp_path / "run" / runs.RESULT).read_text())
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "result.json", "amounts.png",
+    }  # fmt: skip
+    report = found["metrics"]["turned"]
+    assert set(report["fixed"]) == {"0, 0", "0, 1", "1, 0", "1, 1"}
+    assert report["strict"] == report["fixed"]["0, 0"]
+    assert report["free"] == report["fixed"]["1, 1"]
+    assert len(report[LEARNED]["test"]["seeds"]) == 2
+    best = max(report["fixed"].values(), key=lambda of: of["validation"]["mean"])
+    assert report["best fixed"]["validation"] == best["validation"]
+    for curve in found["curve"]["turned"]:
+        assert len(curve["amount/convs.2/orientation"]) == 2
+        assert len(curve["penalty"]) == 2
