@@ -343,9 +343,9 @@ CASES = (
          leads=(1,), slow=True),  # odd, and of one size after halving
     Case("relaxed-conv", relaxed(pdo.nn.RelaxedConv, 2, 3), **BROKEN),
     Case("relaxed-strict", relaxed(pdo.nn.RelaxedConv, 2, 3, **NO_BANDWIDTH), sizes=FEW[:1],
-         groups=("p4m",)),
+         groups=("p4m",), slow=True),
     Case("relaxed-continuous", layer(pdo.nn.RelaxedConv, 2, 1, **NO_BANDWIDTH, **CONTINUOUS),
-         sizes=((3, 4),), groups=("p4m",)),
+         sizes=((3, 4),), groups=("p4m",), slow=True),
     Case("relaxed-lift", relaxed(pdo.nn.RelaxedLift, 2, 3), "image", **BROKEN, slow=True),
     Case("relaxed-stride-2", relaxed(pdo.nn.RelaxedConv, 2, 1, strides=2, **NO_BANDWIDTH),
          sizes=ODD[:1], groups=("p4",), slow=True, **STEP),

@@ -180,7 +180,7 @@ class Residual(nnx.Module):
         return fields + conv.convolve(
             "RelaxedConv",
             x,
-            self.kernel[...].astype(x.dtype),
+            jnp.asarray(self.kernel[...], x.dtype),
             setting.geometry,
             1,
             setting.precision,
