@@ -18,6 +18,7 @@ from benchmarks import (
     distance,
     drift,
     equivariance,
+    kinds,
     pde_equivariance,
     published,
     relaxed,
@@ -45,6 +46,7 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
 OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "published": ("recipes.md", lambda: published.lines(published.records())),
     "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
+    "kinds": ("recipes.md", lambda: kinds.lines(kinds.records())),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }

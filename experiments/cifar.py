@@ -107,14 +107,16 @@ RECIPES: dict[str, Config] = {
         limit=5000,
     ),
     # One small network whose layers learn how much symmetry to keep; --network takes the same one
-    # with layers of other kinds (relaxed_strict, relaxed_free, relaxed_partial, ...), as many
-    # parameters, one command each, and relaxed_fixed a grid of bandwidths that are not learned.
-    #   command   python -m experiments.cifar --recipe relaxed --seeds 0 1 2 --validate
+    # with layers of another kind and as many parameters: relaxed_strict, relaxed_free,
+    # relaxed_partial; relaxed_fixed has bandwidths that stay, one command for each of a grid.
+    #   command   python -m experiments.cifar --recipe relaxed --seeds 0 1 2
     #             --execution.together False
     #   time      not measured yet
-    #   result    not measured yet
-    #   all of it, for a GPU: --limit None --recipe.epochs 100 --recipe.batch-size 128
+    #   result    not measured yet; benchmarks/results/cifar_relaxed_*.json hold short trainings
+    #   on a GPU  --limit None --recipe.epochs 100 --recipe.batch-size 128 --seeds 0 1 2
     #             --network-options parameters 300000
+    #   the grid  --network relaxed_fixed --recipe.penalty 0 --network-options parameters 300000
+    #             position_bandwidth B orientation_bandwidth B      for B in 0.25, 0.5, 1, 2
     "relaxed": Config(
         recipe="relaxed",
         training=dataclasses.replace(
