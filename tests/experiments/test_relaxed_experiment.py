@@ -115,6 +115,17 @@ def test_order_is_told_seed_by_seed():
     }
 
 
+def test_table_without_fixed_bandwidths():
+    numbers = {"seeds": [0.5]}
+    report = {
+        "amounts": {"position": numbers, "orientation": numbers},
+        LEARNED: {"test": numbers},
+    }
+    assert relaxed.table({"turned": report}).splitlines()[-1].split() == [
+        "test", "accuracy,", "learned,", "%", "50.0",
+    ]  # fmt: skip
+
+
 def test_picture(tmp_path):
     curve = {"loss": [1.0, 0.5], "amount/convs.0/position": [0.1, 0.0]}
     plots.amounts(tmp_path / "a.png", {"turned": [curve, curve]}, ["position"])
