@@ -48,8 +48,8 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "published": ("recipes.md", lambda: published.lines(published.records())),
     "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
     "kinds": ("recipes.md", lambda: kinds.lines(kinds.records())),
-    "tasks": ("relaxed.md", lambda: tasks.lines(tasks.recorded())),
-    "tasks_by_seed": ("relaxed.md", lambda: tasks.by_seed(tasks.recorded())),
+    "tasks": ("relaxed.md", lambda: tasks.accuracies(tasks.records())),
+    "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.records())),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }

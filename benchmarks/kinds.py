@@ -39,7 +39,7 @@ def lines(found: Sequence[Record]) -> list[str]:
         rows.append(
             [
                 _data(config),
-                _title(label, config["network_options"]),
+                _title(config),
                 f"{metrics['parameters']:,}",
                 tables.spread(metrics["error"]["seeds"], "{:.2f}"),
                 "-" if strict in (None, record) else _difference(record, strict),
@@ -56,8 +56,7 @@ def _order(record: Record) -> tuple:
     name = record["config"]["network"]
     first = ["relaxed_strict", "relaxed_free"]
     place = first.index(name) if name in first else len(first)
-    options = record["config"]["network_options"]
-    return _data(record["config"]), place, name, _title(name, options)
+    return _data(record["config"]), place, name, _title(record["config"])
 
 
 def _data(config: dict[str, Any]) -> str:
@@ -71,9 +70,12 @@ def _data(config: dict[str, Any]) -> str:
     )
 
 
-def _title(label: str, options: dict[str, Any]) -> str:
-    words = ", ".join(f"{k} {v}" for k, v in options.items() if k not in OF_SIZE)
-    return f"`{label}`" + (f" ({words})" if words else "")
+def _title(config: dict[str, Any]) -> str:
+    label, options = config["network"], config["network_options"]
+    words = [f"{name} {value}" for name, value in options.items() if name not in OF_SIZE]
+    if label == "relaxed_learned":  # the others are not held by the prior, or come to nothing else
+        words.append(f"strength {config['training']['penalty']:g}")
+    return f"`{label}`" + (f" ({', '.join(words)})" if words else "")
 
 
 def _is_strict(record: Record) -> bool:

@@ -1,11 +1,13 @@
 """What relaxed layers learn on tasks of known symmetry: the tables of docs/relaxed.md.
 
-The record is the `result.json` of `python -m experiments.relaxed`.
+Records are the `result.json` of `python -m experiments.relaxed`: one with fixed bandwidths as well,
+and any number of others with learned bandwidths alone, at other strengths of the prior.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from experiments import tables
@@ -13,41 +15,47 @@ from experiments.results import ROOT
 
 Record = dict[str, Any]
 
-FILE = ROOT / "benchmarks/results/relaxed_tasks.json"
+PARTS = ("position", "orientation")
 
 
-def recorded() -> Record:
-    """Return the record."""
-    return json.loads(FILE.read_text(encoding="utf-8"))
+def records() -> list[Record]:
+    """Return the records, that with fixed bandwidths first."""
+    files = sorted((ROOT / "benchmarks/results").glob("relaxed_tasks*.json"))
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return sorted(found, key=lambda record: not record["config"]["grid"])
 
 
-def lines(record: Record) -> list[str]:
-    """Return a table with a row for every task: amounts, and accuracies on the test digits."""
-    accuracies = ("learned", "strict", "free", "best fixed")
-    head = ["task", "amount of position", "amount of orientation"]
-    rows = [[*head, *(f"{name}, %" for name in accuracies), "its bandwidths"]]
-    for task, report in _tasks(record).items():
-        amounts = [_spread(report["amounts"][p], 1, "{:.3f}") for p in ("position", "orientation")]
-        shares = [_spread(report[name]["test"], 100, "{:.1f}") for name in accuracies]
+def accuracies(found: Sequence[Record]) -> list[str]:
+    """Return a table of the accuracies on the test digits, a row for every task."""
+    first = found[0]
+    fixed = ("strict", "free", "best fixed")
+    learned = [f"learned, strength {_strength(record):g}, %" for record in found]
+    rows = [["task", *learned, *(f"{name}, %" for name in fixed), "its bandwidths"]]
+    for task in first["config"]["tasks"]:
+        report = first["metrics"][task]
+        cells = [_percent(record["metrics"][task]["learned"]) for record in found]
+        cells += [_percent(report[name]) for name in fixed]
         best = " and ".join(f"{b:g}" for b in report["best fixed"]["bandwidths"])
-        rows.append([task, *amounts, *shares, best])
+        rows.append([task, *cells, best])
     return tables.markdown(rows)
 
 
-def by_seed(record: Record) -> list[str]:
-    """Return a table with a row for every seed: the amounts of position, then of orientation."""
-    found = _tasks(record)
-    parts = ("position", "orientation")
-    rows = [["seed", *(f"{task}, {part}" for part in parts for task in found)]]
-    for i, seed in enumerate(record["seeds"]):
-        values = [report["amounts"][p]["seeds"][i] for p in parts for report in found.values()]
-        rows.append([str(seed), *(f"{value:.3f}" for value in values)])
+def amounts(found: Sequence[Record]) -> list[str]:
+    """Return a table of the learned amounts, a row for every strength and seed."""
+    tasks = found[0]["config"]["tasks"]
+    rows = [["strength", "seed", *(f"{task}, {part}" for part in PARTS for task in tasks)]]
+    for record in found:
+        for i, seed in enumerate(record["seeds"]):
+            reports = [record["metrics"][task]["amounts"] for task in tasks]
+            values = [report[part]["seeds"][i] for part in PARTS for report in reports]
+            cells = (f"{value:.4f}" for value in values)
+            rows.append([f"{_strength(record):g}", str(seed), *cells])
     return tables.markdown(rows)
 
 
-def _tasks(record: Record) -> dict[str, Any]:
-    return {name: record["metrics"][name] for name in record["config"]["tasks"]}
+def _strength(record: Record) -> float:
+    return record["config"]["recipe"]["penalty"]
 
 
-def _spread(numbers: dict[str, Any], scale: float, form: str) -> str:
-    return tables.spread([scale * value for value in numbers["seeds"]], form)
+def _percent(report: dict[str, Any]) -> str:
+    return tables.spread([100 * share for share in report["test"]["seeds"]], "{:.1f}")
