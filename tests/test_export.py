@@ -54,6 +54,10 @@ MODELS = {
     ),
     "pde_classifier": (small(pdo.models.pde_classifier, num_classes=3), (None, 5, 6, 1)),
     "pde_segmenter": (small(pdo.models.pde_segmenter), (None, 5, 6, 1)),
+    "relaxed_classifier": (
+        lambda: pdo.models.relaxed_classifier((1, 2), pool_after=(0,), rngs=nnx.Rngs(0)),
+        (None, 9, 8, 1),
+    ),
     "lenet5": (lambda: pdo.models.lenet5(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
     "rotnist_pde": (lambda: pdo.models.rotnist_pde(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
     "rotnist_gcnn": (lambda: pdo.models.rotnist_gcnn(rngs=nnx.Rngs(0)), (None, 28, 28, 1)),
@@ -62,7 +66,11 @@ MODELS = {
     "vessel_cnn": (lambda: pdo.models.vessel_cnn(rngs=nnx.Rngs(0)), (None, 9, 8, 3)),
 }
 # Many layers to compile, of kinds that others of the list have.
-LONG = ("rotnist_pde", "rotnist_gcnn", "vessel_pde", "vessel_gcnn", "vessel_cnn")
+LONG = (
+    "resnet26", "wide_resnet26", "invariant_resnet", "volume_classifier", "mnist_rot",
+    "pde_classifier", "pde_segmenter", "relaxed_classifier", "rotnist_pde", "rotnist_gcnn",
+    "vessel_pde", "vessel_gcnn", "vessel_cnn",
+)  # fmt: skip
 
 # The modules of the laws, but Linen's, which cannot be taken apart, the networks of the list above,
 # PDE layers, in which nothing folds, and those that fold as another one does.
