@@ -367,13 +367,14 @@ CASES = (
     Case("folded-relaxed", folded(relaxed(pdo.nn.RelaxedConv, 2, 1)), **BROKEN, slow=True),
 )  # fmt: skip
 
-# They share all but a detail with another case, and are left to the slow tests.
+# They share most with another case, or with the tests of networks: left to the slow tests.
 DETAILS = frozenset((
     "lift-turned", "lift-total", "lift-circular", "lift-groups", "lift-rbf-fd", "lift-volume",
     "conv-turned", "conv-accuracy-4", "conv-optimal", "conv-stride-3", "conv-dilated",
     "conv-groups", "transpose-3", "pointwise-2", "max-pool-image", "blur-pool-6", "max-then-blur",
     "blur-pool-volume", "concatenate", "coset-conv", "mnist-rot", "linen-lift", "linen-transpose",
-    "folded-lift", "folded-pointwise", "pde-plane", "pde-finsler",
+    "folded-lift", "folded-pointwise", "pde-plane", "pde-finsler", "pde-full", "conv-volume",
+    "mnist-rot-invariant", "descent",
 ))  # fmt: skip
 CASES = tuple(case._replace(slow=case.slow or case.name in DETAILS) for case in CASES)
 

@@ -126,9 +126,10 @@ def test_lift_layer(group, accuracy):
     assert order == pytest.approx(accuracy, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("group", "accuracy"), [("p7", 2), ("p8", 2), ("p8", 4), ("p8", 6), ("p8m", 2), ("p16", 2)]
-)
+SLOW = [pytest.param(group, 2, marks=pytest.mark.slow) for group in ("p7", "p8m", "p16")]
+
+
+@pytest.mark.parametrize(("group", "accuracy"), [("p8", 2), ("p8", 4), ("p8", 6), *SLOW])
 def test_group_convolution(group, accuracy):
     B = pdo.filter_basis(group, accuracy=accuracy)
     order = pdo.convergence_order(

@@ -121,7 +121,9 @@ def fields_of_p4m():
     return pdo.group("p8m").index(pdo.group("p4m").matrices)
 
 
-@pytest.mark.parametrize("group", ["p3", "p6m", "p8"])
+@pytest.mark.parametrize(
+    "group", ["p8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("p3", "p6m"))]
+)
 def test_layers_are_nearly_equivariant_between(group):
     """Other elements on a smooth image, with derivatives of all orders alike: a tenth, not zero."""
     B = pdo.filter_basis(group, orientation=np.pi / 8)

@@ -101,6 +101,7 @@ class Setup(linen.Module):
         return pdo.nn.group_pool(self.shared(jnp.tanh(self.shared(jnp.tanh(self.PDOLift_0(x))))))
 
 
+@pytest.mark.slow
 def test_networks_in_both_styles():
     x = noise(2, 5, 5, 1)
     variables = jax.jit(Compact().init)(jax.random.key(0), x)

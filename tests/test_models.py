@@ -48,6 +48,7 @@ def test_batch_statistics_are_one_number_a_field(model):
     assert [norm.var.shape for norm in model.norms] == widths
 
 
+@pytest.mark.slow
 def test_train_and_eval_have_the_same_tree(model):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 28, 28, 1)), jnp.float32)
 

@@ -110,6 +110,7 @@ def test_how_few_stencils_there_are():
     )
 
 
+@pytest.mark.slow
 def test_a_batch_in_slices_is_the_batch(monkeypatch):
     B = pdo.filter_basis("p4", operators="total")
     x, w = normal(6, 5, 5, 4, 1), normal(6, 4, 1, 2, seed=1)

@@ -54,6 +54,7 @@ def test_entry_writes_a_record(name, tmp_path, capsys):
     assert all(key in printed for key in record["metrics"])
 
 
+@pytest.mark.slow
 def test_results_are_not_overwritten_unasked(tmp_path):
     out = tmp_path / "result.json"
     out.write_text("old")

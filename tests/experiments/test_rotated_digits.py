@@ -80,6 +80,7 @@ def test_options_reach_the_layers():
     assert {conv.basis for conv in model.convs} == {expected}
 
 
+@pytest.mark.slow
 def test_features_turn_with_the_image():
     network = networks.invariant_network((2, 2, 2, 4), "p8", **Config().basis, rngs=nnx.Rngs(0))
     network.eval()
