@@ -34,6 +34,14 @@ def integer(name: str, value: Any, minimum: int) -> int:
     return result
 
 
+def odd(name: str, value: Any, why: str = "") -> int:
+    """Return `value` as an odd int of at least 1; `why` goes into the message, after "odd"."""
+    result = integer(name, value, 1)
+    if result % 2 == 0:
+        raise ValueError(f"{name} (={result}) must be odd{why}; pass {result + 1}.")
+    return result
+
+
 def real(name: str, value: Any) -> float:
     """Return `value` as a finite float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

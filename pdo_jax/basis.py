@@ -326,9 +326,7 @@ def filter_basis(
     option = stencils.SCHEMES[scheme].option
     width = stencils.SCHEMES[scheme].width({"sigma": sigma, "band": band})
     if size is not None:
-        size = _check.integer("size", size, 1)
-        if size % 2 == 0:
-            raise ValueError(f"size (={size}) must be odd; pass {size + 1}.")
+        size = _check.odd("size", size)
     return _build(
         group,
         _check.integer("order", order, 0),

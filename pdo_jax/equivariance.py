@@ -223,9 +223,7 @@ def convergence_errors(
     group = as_group(group)
     for name, kind in (("input_kind", input_kind), ("output_kind", output_kind)):
         _check.choice(name, kind, ("image", "field"))
-    size = _check.integer("size", size, 1)
-    if size % 2 == 0:
-        raise ValueError(f"size (={size}) must be odd, to have a centre; pass {size + 1}.")
+    size = _check.odd("size", size, ", to have a centre")
     points = _check.integer("points", points, 1)
     channels = _check.integer("channels", channels, 1)
     for mesh in meshes:

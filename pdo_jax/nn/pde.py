@@ -236,7 +236,9 @@ class PDELayer(nnx.Module):
             channels=self.in_features,
             kernel_size=self.kernel_size,
             metric=_check.choice("metric", metric, METRICS[len(self.kernel_size)]),
-            finsler_order=_odd("finsler_order", finsler_order),
+            finsler_order=_check.odd(
+                "finsler_order", finsler_order, ": a constant, and pairs of cosine and sine"
+            ),
             alpha=check_alpha(alpha),
             distance=_check.choice("distance", distance, geometry.DISTANCES),
             param_dtype=param_dtype,
@@ -282,15 +284,6 @@ def _names(terms: Sequence[str]) -> tuple[str, ...]:
     if not terms:
         raise ValueError("terms (=()) must be one at least; pass e.g. ('dilation', 'erosion').")
     return tuple(_check.choice(f"terms[{i}]", t, tuple(TERMS)) for i, t in enumerate(terms))
-
-
-def _odd(name: str, value: int) -> int:
-    if _check.integer(name, value, 1) % 2 == 0:
-        raise ValueError(
-            f"{name} (={value}) must be odd: a constant, and pairs of cosine and sine; pass "
-            f"{value + 1}."
-        )
-    return value
 
 
 # ----------------------------------------------------------------------------------- initial values

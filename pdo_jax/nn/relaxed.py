@@ -382,7 +382,7 @@ class _RelaxedLayer(nnx.Module):
                 found,
                 self._on_fields,
                 bandwidth=_check.real("relative_bandwidth", relative_bandwidth),
-                kernel_size=_odd(kernel_size),
+                kernel_size=None if kernel_size is None else _check.odd("kernel_size", kernel_size),
                 features=_check.integer("kernel_features", kernel_features, 1),
                 seed=_check.integer("seed", seed, 0),
                 learn=learn,
@@ -637,12 +637,3 @@ def _refuse(basis: dict[str, Any], relative_bandwidth: float) -> None:
                 f"{name} (={value!r}) is an option of a basis, but relative_bandwidth "
                 f"(={relative_bandwidth}) makes filters without one; leave either out."
             )
-
-
-def _odd(kernel_size: int | None) -> int | None:
-    if kernel_size is None:
-        return None
-    kernel_size = _check.integer("kernel_size", kernel_size, 1)
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size (={kernel_size}) must be odd; pass {kernel_size + 1}.")
-    return kernel_size

@@ -63,11 +63,7 @@ def cake_wavelets(
         LieTorch 0.8.2 gives the mean of the image, which has no direction, to some orientations;
         here all have the same share of it, or quarter turns would not be exact.
     """
-    size = _check.integer("size", size, 1)
-    if size % 2 == 0:
-        raise ValueError(
-            f"size (={size}) must be odd, so that the frequencies are symmetric; pass {size + 1}."
-        )
+    size = _check.odd("size", size, ", so that the frequencies are symmetric")
     order = _check.integer("spline_order", spline_order, 1)
     orientations = _check.integer("orientations", orientations, 1)
     if orientations <= order:

@@ -279,11 +279,5 @@ def check_kernel_size(kernel_size: Any, ndim: int | None = None) -> tuple[int, .
             f"kernel_size (={tuple(kernel_size)}) must be {allowed}; "
             f"pass e.g. {(5,) * (ndim or 3)}."
         )
-    sizes = tuple(_check.integer(f"kernel_size[{i}]", n, 1) for i, n in enumerate(kernel_size))
-    for i, n in enumerate(sizes):
-        if n % 2 == 0:
-            raise ValueError(
-                f"kernel_size[{i}] (={n}) must be odd, so that the window has a middle; "
-                f"pass {n + 1}."
-            )
-    return sizes
+    why = ", so that the window has a middle"
+    return tuple(_check.odd(f"kernel_size[{i}]", n, why) for i, n in enumerate(kernel_size))

@@ -73,13 +73,11 @@ def spline_basis(group: Group | str, size: int, order: int = 2) -> FilterBasis:
         LieTorch 0.8.2, `lift_m2_cartesian`. Its group convolution has a spline over the
         orientations as well, an invertible change of the weights that we leave out.
     """
-    group, size = as_group(group), _check.integer("size", size, 1)
+    group, size = as_group(group), _check.odd("size", size)
     if group.ndim != 2:
         raise ValueError(
             f"group (={group.name}) must be one of the plane for rotated splines; pass e.g. 'p8'."
         )
-    if size % 2 == 0:
-        raise ValueError(f"size (={size}) must be odd; pass {size + 1}.")
     return _build(group, size, _check.integer("order", order, 1))
 
 
