@@ -209,10 +209,7 @@ def table(metrics: dict[str, Any]) -> str:
             row("strict", "strict", "test"),
             row("free", "free", "test"),
             row("best fixed pair", "best fixed", "test"),
-            [
-                "its bandwidths",
-                *(f"{position:g}, {orientation:g}" for position, orientation in best),
-            ],
+            ["its bandwidths", *best],
         ]
     return tables.table(rows)
 
