@@ -606,11 +606,24 @@ CASES = [
              r"orientation_bandwidth \(=nan\) must be finite; pass e.g. 0.0"),
             ("relative_bandwidth", "wide", TypeError,
              r"relative_bandwidth \(='wide'\) must be a real number, got str"),
+            ("extent", 0.5, ValueError, r"extent \(=0.5\) is an option of relaxation='partial', "
+             r"but relaxation is 'non-stationary'; leave it out, or pass that relaxation"),
+            ("kernel_size", 3, ValueError, r"kernel_size \(=3\) is an option of continuous "
+             r"filters, but relative_bandwidth is None; leave it out .*, or pass"),
+            ("kernel_features", 8, ValueError, r"kernel_features \(=8\) is an option of cont"),
+            ("strides", 0, ValueError, LEAST.format("strides", 0, 1)),
+        )
+    ),
+    *(
+        (f"partial {name} {value!r}",
+         lambda name=name, value=value: relaxed(relaxation="partial", **{name: value}),
+         error, message)
+        for name, value, error, message in (
             ("extent", 1.5, ValueError, r"extent \(=1.5\) must be from 0 to 1; pass 1.0 for all"),
             ("extent", None, TypeError, r"extent \(=None\) must be a real number"),
-            ("kernel_size", 3, ValueError,
-             r"kernel_size \(=3\) is of continuous filters, but relative_bandwidth is None; pass"),
-            ("strides", 0, ValueError, LEAST.format("strides", 0, 1)),
+            ("position_bandwidth", None, ValueError, r"position_bandwidth \(=None\) is an option "
+             r"of relaxation='non-stationary', but relaxation is 'partial'; leave it out"),
+            ("features", 8, ValueError, r"features \(=8\) is an option of relaxation='non-st"),
         )
     ),
     ("relaxed out_features", lambda: relaxed(1, 0), ValueError, LEAST.format("out_features", 0, 1)),

@@ -324,6 +324,20 @@ class _RelaxedLayer(nnx.Module):
         self.in_features = _check.integer("in_features", in_features, 1)
         self.out_features = _check.integer("out_features", out_features, 1)
         _check.choice("relaxation", relaxation, tuple(RELAXATIONS))
+        owned: dict[str, dict[str, Any]] = {
+            "non-stationary": dict(
+                position_bandwidth=position_bandwidth,
+                orientation_bandwidth=orientation_bandwidth,
+                features=features,
+            ),
+            "partial": dict(extent=extent),
+        }
+        for owner in owned.keys() - {relaxation}:
+            _refuse(
+                owned[owner],
+                f"relaxation={owner!r}, but relaxation is {relaxation!r}; leave it out, or pass "
+                "that relaxation",
+            )
         self.filters = _filters(filters, relaxation)
         self.dtype, self.param_dtype = _dtypes(dtype, param_dtype)
         outputs = self.filters * self.out_features
@@ -342,11 +356,11 @@ class _RelaxedLayer(nnx.Module):
             algorithm=algorithm,
         )
         if relative_bandwidth is None:
-            if kernel_size is not None:
-                raise ValueError(
-                    f"kernel_size (={kernel_size}) is of continuous filters, but "
-                    "relative_bandwidth is None; pass size for a basis, or a relative_bandwidth."
-                )
+            _refuse(
+                dict(kernel_size=kernel_size, kernel_features=kernel_features),
+                "continuous filters, but relative_bandwidth is None; leave it out (the filters of "
+                "a basis have a size), or pass a relative_bandwidth",
+            )
             self.strict: Any = self._strict(
                 self.in_features,
                 outputs,
@@ -367,7 +381,11 @@ class _RelaxedLayer(nnx.Module):
                     "which neither a FilterBasis as group nor relaxation='residual' goes with; "
                     "pass None."
                 )
-            _refuse(basis, relative_bandwidth)
+            _refuse(
+                basis,
+                f"a basis, but relative_bandwidth (={relative_bandwidth}) makes filters without "
+                "one; leave either out",
+            )
             found, taps = as_group(group), 0
             kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, found.ndim)
             if kernel_size is None and (padding != "SAME" or max(kernel_dilation) > 1):
@@ -628,12 +646,9 @@ def _extent(value: float) -> float:
     return extent
 
 
-def _refuse(basis: dict[str, Any], relative_bandwidth: float) -> None:
-    """Raise if one of the options of a basis is not what it is by default."""
-    parameters = inspect.signature(PDOConv.__init__).parameters
-    for name, value in basis.items():
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """Raise if one of the options is not what it is by default: it would be ignored."""
+    parameters = inspect.signature(_RelaxedLayer.__init__).parameters
+    for name, value in options.items():
         if not np.array_equal(value, parameters[name].default):
-            raise ValueError(
-                f"{name} (={value!r}) is an option of a basis, but relative_bandwidth "
-                f"(={relative_bandwidth}) makes filters without one; leave either out."
-            )
+            raise ValueError(f"{name} (={value!r}) is an option of {why}.")
