@@ -37,11 +37,11 @@ class Config:
 
     recipe: recipes.Recipe = recipes.Recipe(
         epochs=10,
-        batch_size=64,
+        batch_size=32,
         learning_rate=1e-2,
         schedule="one-cycle",
         warmup=0.3,
-        penalty=0.015,
+        penalty=0.005,
     )
     """The same for all tasks and networks; its penalty counts where bandwidths are learned."""
     seeds: tuple[int, ...] = (0,)
