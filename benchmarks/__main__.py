@@ -32,6 +32,7 @@ ENTRIES = (
     "pde_equivariance",
     "versus_lietorch",
     "relaxed",
+    "costs",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

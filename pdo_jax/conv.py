@@ -10,25 +10,22 @@ of the input; kernels are expanded at full precision and then cast to it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from pdo_jax import _check, kernels, stencil_conv, windows
+from pdo_jax import _check, algorithms, harmonic, kernels, stencil_conv, windows
+from pdo_jax.algorithms import ALGORITHMS, Shapes
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.span import span
 
 PerAxis = int | Sequence[int]
-
-ALGORITHMS = ("auto", "direct", "stencils")
-MAX_TAPS = 256  # of all stencils together: beyond, compiling their sums takes too long
 
 
 def lift_conv(
@@ -57,7 +54,8 @@ def lift_conv(
         kernel_dilation: the distance of two taps in pixels.
         feature_group_count: the number of groups into which the channels are split.
         algorithm: "direct" expands the kernel and convolves; "stencils" applies the few stencils
-            that span all kernels, and one matrix product; "auto" chooses, by the backend.
+            that span all kernels, and one matrix product; "harmonic" has nothing to gain from an
+            image, and is one of them; "auto" chooses, by the backend.
         precision: of the convolution; the kernel is always expanded at full precision.
 
     Returns:
@@ -113,7 +111,9 @@ def group_conv(
         feature_group_count: the number of groups into which the channels (never the group axis)
             are split.
         algorithm: "direct" expands the kernel and convolves; "stencils" applies the few stencils
-            that span all kernels, and one matrix product; "auto" chooses, by the backend.
+            that span all kernels, and one matrix product; "harmonic" does so for every frequency
+            of a Fourier transform over the rotations; "auto" chooses, by the backend and the
+            estimated cost.
         precision: of the convolution; the kernel is always expanded at full precision.
 
     Returns:
@@ -260,6 +260,14 @@ class Geometry(NamedTuple):
     padding: windows.Padding
     dilation: PerAxis
 
+    def steps(self, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Return step, enlargement and dilation along every axis."""
+        return (
+            _check.per_axis("strides", self.strides, ndim),
+            _check.per_axis("strides", self.enlargement, ndim),
+            _check.per_axis("kernel_dilation", self.dilation, ndim),
+        )
+
 
 def transposed(
     basis: FilterBasis, strides: PerAxis, padding: windows.Padding, kernel_dilation: PerAxis
@@ -283,60 +291,42 @@ def _convolve(
 ) -> jax.Array:
     """Convolve an image (weights with three axes) or a field (with four): what all layers share."""
     _check.choice("algorithm", algorithm, ALGORITHMS)
-    order, field = basis.group.order, weights.ndim == 4
-    if algorithm != "direct":
-        obstacle = _obstacle(basis, geometry, feature_group_count)
-        if algorithm == "stencils" and obstacle:
-            raise ValueError(
-                f"algorithm (='stencils') does not serve {obstacle}; pass algorithm='auto' or "
-                "'direct'."
-            )
-        if algorithm == "stencils" or (not obstacle and _stencils_pay(x)):
-            return _stencils(caller, x, weights, basis, geometry, precision)
-    kernel = kernels.expand(weights, basis, x.dtype)
-    return convolve(
-        caller, x, kernel, geometry, feature_group_count, precision, order=order, field=field
-    )
-
-
-def _obstacle(basis: FilterBasis, geometry: Geometry, feature_group_count: int) -> str:
-    """Return why stencils cannot serve a convolution, in words, or nothing."""
-    ndim = basis.group.ndim
-    if max(_check.per_axis("strides", geometry.strides, ndim)) > 1:
-        return f"strides (={geometry.strides!r}) above 1"
-    if max(_check.per_axis("strides", geometry.enlargement, ndim)) > 1:
-        return f"strides (={geometry.enlargement!r}) above 1"
-    if _check.integer("feature_group_count", feature_group_count, 1) > 1:
-        return f"feature_group_count (={feature_group_count}) above 1"
-    taps = np.count_nonzero(span(basis)[0])
-    return f"a basis whose stencils have {taps} taps, above {MAX_TAPS}" if taps > MAX_TAPS else ""
-
-
-def _stencils_pay(x: jax.Array) -> bool:
-    # XLA's convolutions on a CPU, and their gradients above all, are far slower than its matrix
-    # products; elsewhere they are tuned, and numbers of 16 bits are made for them.
-    return jax.default_backend() == "cpu" and x.dtype.itemsize >= 4
-
-
-def _stencils(
-    caller: str,
-    x: jax.Array,
-    weights: jax.Array,
-    basis: FilterBasis,
-    geometry: Geometry,
-    precision: lax.PrecisionLike,
-) -> jax.Array:
-    """Convolve by the stencils that span the basis; see `stencil_conv`."""
-    order, field = basis.group.order, weights.ndim == 4
-    ndim, outputs = basis.group.ndim, weights.shape[-1]
-    x, pads = _placed(caller, x, (basis.size,) * ndim, weights.shape[-2], geometry, 1, order, field)
-    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
-    y = stencil_conv.convolve(
-        x.reshape(-1, *x.shape[-1 - ndim :]),
-        kernels.expand_spanned(weights, basis, x.dtype),
-        stencil_conv.place(basis, dilation, pads, precision),
-    )
-    return y.reshape(*x.shape[: -1 - ndim], *y.shape[1:-1], order, outputs)
+    groups = _check.integer("feature_group_count", feature_group_count, 1)
+    order, field, ndim = basis.group.order, weights.ndim == 4, basis.group.ndim
+    channels, outputs = weights.shape[-2:]
+    image, pads = _placed(caller, x, (basis.size,) * ndim, channels, geometry, groups, order, field)
+    strides, enlargement, dilation = geometry.steps(ndim)
+    leading, sizes = image.shape[: -1 - ndim], image.shape[-1 - ndim : -1]
+    batch = math.prod(leading)
+    shapes = Shapes(batch, sizes, channels, outputs, field, strides, enlargement, dilation, pads)
+    if algorithm == "auto":
+        algorithm, _ = algorithms.choose(basis, shapes, groups, x.dtype)
+    elif obstacle := algorithms.obstacle(algorithm, basis, shapes, groups):
+        raise ValueError(
+            f"algorithm (={algorithm!r}) does not serve {obstacle}; pass algorithm='auto' or "
+            "'direct'."
+        )
+    if algorithm == "harmonic" and not field:
+        obstacle = algorithms.obstacle("stencils", basis, shapes, groups)
+        algorithm = "direct" if obstacle else "stencils"
+    if algorithm == "direct":
+        kernel = kernels.expand(weights, basis, x.dtype)
+        return _correlate(image, kernel, geometry, pads, groups, precision, order)
+    flat = image.reshape(batch, *image.shape[-1 - ndim :])
+    if algorithm == "stencils":
+        y = stencil_conv.convolve(
+            flat,
+            kernels.expand_spanned(weights, basis, x.dtype),
+            stencil_conv.place(basis, dilation, pads, precision),
+        )
+    else:
+        y = harmonic.convolve(
+            flat,
+            harmonic.expand(weights, basis, x.dtype),
+            harmonic.place(basis, strides, enlargement, dilation, pads, precision),
+            basis.group,
+        )
+    return y.reshape(*leading, *y.shape[1:-1], order, outputs)
 
 
 def convolve(
@@ -367,21 +357,34 @@ def convolve(
     """
     ndim, inputs = kernel.ndim - 2, order if field else 1
     groups = _check.integer("feature_group_count", feature_group_count, 1)
-    outputs = kernel.shape[-1] // order
     channels = kernel.shape[-2] // inputs
     x, pads = _placed(caller, x, kernel.shape[:ndim], channels, geometry, groups, order, field)
+    return _correlate(x, kernel, geometry, pads, groups, precision, order)
+
+
+def _correlate(
+    x: jax.Array,
+    kernel: jax.Array,
+    geometry: Geometry,
+    pads: tuple[tuple[int, int], ...],
+    groups: int,
+    precision: lax.PrecisionLike,
+    order: int,
+) -> jax.Array:
+    """Convolve what `_placed` returns with a kernel."""
+    ndim, outputs = kernel.ndim - 2, kernel.shape[-1] // order
     if outputs % groups:
         raise ValueError(
             f"feature_group_count (={groups}) must divide C_out (={outputs}); pass a divisor."
         )
-    space = "DHW"[-ndim:]
+    space, (strides, enlargement, dilation) = "DHW"[-ndim:], geometry.steps(ndim)
     y = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[-1 - ndim :]),
         _swap_blocks(kernel, order, groups),
-        _check.per_axis("strides", geometry.strides, ndim),
+        strides,
         pads,
-        lhs_dilation=_check.per_axis("strides", geometry.enlargement, ndim),
-        rhs_dilation=_check.per_axis("kernel_dilation", geometry.dilation, ndim),
+        lhs_dilation=enlargement,
+        rhs_dilation=dilation,
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         feature_group_count=groups,
         precision=precision,
@@ -408,9 +411,7 @@ def _placed(
     _check.nonempty("x", x, -ndim - 1 - field, "the pixels, the group and the channels")
     what = "the weights' C_in" if groups == 1 else "the weights' C_in times feature_group_count"
     _check.axis("x", x, -1, channels * groups, what)
-    strides = _check.per_axis("strides", geometry.strides, ndim)
-    enlargement = _check.per_axis("strides", geometry.enlargement, ndim)
-    dilation = _check.per_axis("kernel_dilation", geometry.dilation, ndim)
+    strides, enlargement, dilation = geometry.steps(ndim)
     if field:
         # Feature groups are blocks of the flat channels, so they come before the group axis.
         x = _swap_blocks(x.reshape(*x.shape[:-2], order * x.shape[-1]), order, groups)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,10 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 from jaxtyping import Float
 
+from pdo_jax._bilinear import primitive_pair
 from pdo_jax.basis import FilterBasis
 from pdo_jax.span import span
 
@@ -263,77 +262,9 @@ def _images(x: jax.Array, numbers: int) -> int | None:
     return max((n for n in range(1, most + 1) if batch % n == 0), default=1)
 
 
-# Two primitives of JAX, each other's transposes in both arguments: forward and reverse mode of
-# every order follow, and so does vmap. (A custom_vjp would forbid forward mode.)
-
-
-def _primitive(
-    name: str, function: Callable[..., jax.Array], batch: Callable[..., Any]
-) -> Primitive:
-    primitive = Primitive(name)
-    plain = partial(function, sliced=False)
-    primitive.def_abstract_eval(
-        lambda *arrays, **options: jax.typeof(jax.eval_shape(partial(plain, **options), *arrays))
-    )
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("placement",)))
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    # Only the small caches of a CPU ask for slices.
-    sliced = mlir.lower_fun(partial(function, sliced=True), multiple_results=False)
-    mlir.register_lowering(primitive, sliced, platform="cpu")
-    batching.primitive_batchers[primitive] = batch
-    return primitive
-
-
-def _batch_conv(arrays: tuple, axes: tuple, *, placement: Placement) -> tuple[jax.Array, int]:
-    (x, weights), (x_axis, weights_axis) = arrays, axes
-    if weights_axis is None:  # more images
-        x = jnp.moveaxis(x, x_axis, 0)
-        y = _conv_p.bind(x.reshape(-1, *x.shape[2:]), weights, placement=placement)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    if x_axis is None:  # more outputs
-        weights = jnp.moveaxis(weights, weights_axis, 2)
-        y = _conv_p.bind(x, weights.reshape(*weights.shape[:2], -1), placement=placement)
-        return y.reshape(*y.shape[:-1], *weights.shape[2:]), y.ndim - 1
-    return _one_by_one(_conv_p, arrays, axes, placement)
-
-
-def _batch_gram(arrays: tuple, axes: tuple, *, placement: Placement) -> tuple[jax.Array, int]:
-    (x, y), (x_axis, y_axis) = arrays, axes
-    if y_axis is None:  # more inputs
-        x = jnp.moveaxis(x, x_axis, -2)
-        result = _gram_p.bind(x.reshape(*x.shape[:-2], -1), y, placement=placement)
-        return result.reshape(result.shape[0], *x.shape[-2:], -1), 1
-    if x_axis is None:  # more outputs
-        y = jnp.moveaxis(y, y_axis, -2)
-        result = _gram_p.bind(x, y.reshape(*y.shape[:-2], -1), placement=placement)
-        return result.reshape(*result.shape[:2], *y.shape[-2:]), 2
-    return _one_by_one(_gram_p, arrays, axes, placement)
-
-
-def _one_by_one(
-    primitive: Primitive, arrays: tuple, axes: tuple, placement: Placement
-) -> tuple[jax.Array, int]:
-    moved = [jnp.moveaxis(a, axis, 0) for a, axis in zip(arrays, axes, strict=True)]
-    return lax.map(lambda pair: primitive.bind(*pair, placement=placement), moved), 0
-
-
-_conv_p = _primitive("pdo_stencil_conv", _conv, _batch_conv)
-_gram_p = _primitive("pdo_stencil_gram", _gram, _batch_gram)
-
-
-def _swap(weights: jax.Array) -> jax.Array:
-    return jnp.swapaxes(weights, 1, 2)
-
-
-ad.defbilinear(
-    _conv_p,
-    lambda dy, x, weights, placement: _conv_p.bind(
-        dy, _swap(weights), placement=placement.transposed
-    ),
-    lambda dy, x, weights, placement: _gram_p.bind(x, dy, placement=placement),
-)
-ad.defbilinear(
-    _gram_p,
-    lambda dw, x, y, placement: _conv_p.bind(y, _swap(dw), placement=placement.transposed),
-    lambda dw, x, y, placement: _conv_p.bind(x, dw, placement=placement),
+_conv_p, _gram_p = primitive_pair(
+    "pdo_stencil_conv",
+    _conv,
+    _gram,
+    lambda weights, placement, _: (jnp.swapaxes(weights, 1, 2), placement.transposed),
 )
