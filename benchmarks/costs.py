@@ -46,7 +46,7 @@ class Config(entry.Options):
     seconds: float = 2.0
     """Shapes that take the direct algorithm longer, by an estimate, are not drawn."""
     budget: float = 1.5
-    """The rounds of a point end after so many seconds, and 3 rounds."""
+    """The rounds of a point end after so many seconds; one that takes as long has one round."""
     repeats: int = 15
     """The largest number of rounds."""
 
@@ -149,8 +149,8 @@ def rounds(config: Config, programs: dict[str, timing.Program]) -> dict[str, flo
     """Return the medians, of as many rounds as there is time for."""
     first = timing.measure(programs, repeats=1, warmup=1)
     once = sum(max(t.median, timing.MIN_SECONDS) for t in first.values())
-    repeats = min(config.repeats, max(3, int(config.budget / once)))
-    times = timing.measure(programs, repeats=repeats, warmup=1)
+    repeats = min(config.repeats, int(config.budget / once))
+    times = timing.measure(programs, repeats=repeats, warmup=1) if repeats > 2 else first
     return {way: t.median for way, t in times.items()}
 
 
