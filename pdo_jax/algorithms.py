@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pdo_jax import harmonic
+from pdo_jax import harmonic, harmonic_conv
 from pdo_jax.basis import FilterBasis
 from pdo_jax.span import span
 
@@ -90,7 +90,7 @@ def counts(algorithm: str, basis: FilterBasis, shapes: Shapes) -> tuple[float, .
     pixels = shapes.batch * math.prod(_outputs(basis, shapes))
     numbers = shapes.batch * math.prod(shapes.sizes) * inputs + pixels * outputs
     if algorithm == "harmonic":
-        found = harmonic.counts(_placement(basis, shapes), shapes.sizes, basis.group)
+        found = harmonic_conv.counts(_placement(basis, shapes), shapes.sizes, basis.group)
         columns = found.columns * shapes.channels_in * shapes.batch
         products = found.products * shapes.channels_in * shapes.channels_out * shapes.batch
         weights = found.stencils * order * found.cosets * shapes.channels_in * shapes.channels_out
@@ -162,7 +162,7 @@ def _outputs(basis: FilterBasis, shapes: Shapes) -> Sequence[int]:
     ]  # fmt: skip
 
 
-def _placement(basis: FilterBasis, shapes: Shapes) -> harmonic.Placement:
-    return harmonic.place(
+def _placement(basis: FilterBasis, shapes: Shapes) -> harmonic_conv.Placement:
+    return harmonic_conv.place(
         basis, shapes.strides, shapes.enlargement, shapes.dilation, shapes.pads, None
     )

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from pdo_jax import _check, algorithms, harmonic, kernels, stencil_conv, windows
+from pdo_jax import _check, algorithms, harmonic, harmonic_conv, kernels, stencil_conv, windows
 from pdo_jax.algorithms import ALGORITHMS, Shapes
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
@@ -320,10 +320,10 @@ def _convolve(
             stencil_conv.place(basis, dilation, pads, precision),
         )
     else:
-        y = harmonic.convolve(
+        y = harmonic_conv.convolve(
             flat,
             harmonic.expand(weights, basis, x.dtype),
-            harmonic.place(basis, strides, enlargement, dilation, pads, precision),
+            harmonic_conv.place(basis, strides, enlargement, dilation, pads, precision),
             basis.group,
         )
     return y.reshape(*leading, *y.shape[1:-1], order, outputs)
