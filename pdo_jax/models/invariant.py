@@ -32,6 +32,7 @@ def invariant_resnet(
     num_classes: int = 10,
     in_features: int = 1,
     dropout_rate: float = 0.1,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
@@ -60,6 +61,7 @@ def invariant_resnet(
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         dropout_rate: in every block, and before the classifier.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -82,6 +84,7 @@ def invariant_resnet(
         downsampling="blur",
         activation="gelu",
         dropout_rate=dropout_rate,
+        checkpoint=checkpoint,
         orientation=math.pi / 8,
         operators="total",
         scheme="optimal",

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pdo_jax import _check
 from pdo_jax.basis import filter_basis
 from pdo_jax.groups import Group
-from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool
+from pdo_jax.nn import PDOConv, PDOLift, group_pool, max_pool, recompute
 
 POOL_AFTER = 1  # the second convolution is followed by pooling, every other one by dropout
 
@@ -36,6 +36,7 @@ class MnistRot(nnx.Module):
         in_features: int,
         orientation: float,
         dropout_rate: float,
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
@@ -52,7 +53,7 @@ class MnistRot(nnx.Module):
             [nnx.BatchNorm(f, momentum=0.9, dtype=dtype, rngs=rngs) for f in features]
         )
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
-        self.invariant = invariant
+        self.invariant, self.checkpoint = invariant, checkpoint
         if invariant:
             self.head = nnx.Linear(features[-1], num_classes, dtype=dtype, rngs=rngs)
         else:
@@ -87,12 +88,16 @@ class MnistRot(nnx.Module):
                 "classifier sees every pixel; resize the images or pass invariant=True."
             )
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = nnx.relu(norm(conv(x)))
+            x = recompute.call(_convolved, conv, norm, x, checkpoint=self.checkpoint)
             x = max_pool(x, 2, 2, kind="field") if i == POOL_AFTER else self.dropout(x)
         if self.invariant:
             return self.head(jnp.mean(group_pool(x, "max"), axis=(-3, -2)))
         logits = self.head(x.reshape(*x.shape[:-2], -1))
         return logits.reshape(logits.shape[0], -1)  # a free batch has no len()
+
+
+def _convolved(conv: nnx.Module, norm: nnx.Module, x: jax.Array) -> jax.Array:
+    return nnx.relu(norm(conv(x)))  # pyright: ignore
 
 
 def mnist_rot(
@@ -103,6 +108,7 @@ def mnist_rot(
     in_features: int = 1,
     orientation: float = jnp.pi / 8,
     dropout_rate: float = 0.2,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> MnistRot:
@@ -120,6 +126,7 @@ def mnist_rot(
         in_features: the number of channels of the image.
         orientation: of the frame of the free weights.
         dropout_rate: after every convolution but the second.
+        checkpoint: whether the convolutions are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -145,6 +152,7 @@ def mnist_rot(
         in_features=in_features,
         orientation=orientation,
         dropout_rate=dropout_rate,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )

@@ -29,7 +29,7 @@ from pdo_jax import _check
 from pdo_jax.groups import Group, cyclic
 from pdo_jax.groups import group as as_group
 from pdo_jax.models.blocks import Normalised
-from pdo_jax.nn import PDELayer, PDOConv, PDOLift, blur_pool, group_pool
+from pdo_jax.nn import PDELayer, PDOConv, PDOLift, blur_pool, group_pool, recompute
 from pdo_jax.nn.pooling import linear_resample
 
 KernelSizes = Sequence[tuple[int, int, int]]
@@ -52,6 +52,7 @@ class PDEClassifier(nnx.Module):
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         dropout_rate: before the classifier.
+        checkpoint: whether the levels are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys.
     """
@@ -66,13 +67,14 @@ class PDEClassifier(nnx.Module):
         num_classes: int,
         in_features: int,
         dropout_rate: float,
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
         num_classes = _check.integer("num_classes", num_classes, 1)
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         self.stem, levels = _levels(in_features, features, kernel_sizes, terms, group, options)
-        self.levels = nnx.List(levels)
+        self.levels, self.checkpoint = nnx.List(levels), checkpoint
         self.norm = nnx.BatchNorm(features[-1], momentum=0.9, **options)
         self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
         self.head = nnx.Linear(features[-1], num_classes, **options)
@@ -90,7 +92,7 @@ class PDEClassifier(nnx.Module):
             TypeError, ValueError: if `x` has another shape.
         """
         x = _check.floating("x", x, "(N, H, W, in_features)", 4, exact=True)
-        x = _descend(self.stem(x), self.levels)[-1]
+        x = _descend(x, self.stem, self.levels, self.checkpoint)[-1]
         invariants = jnp.mean(nnx.relu(group_pool(x, "max")), axis=(1, 2))
         return self.head(self.dropout(self.norm(invariants)))
 
@@ -104,6 +106,7 @@ class PDESegmenter(nnx.Module):
         terms: of every PDE layer.
         group: a cyclic `Group` of the plane or its name.
         in_features: the number of channels of the image.
+        checkpoint: whether the levels are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys.
     """
@@ -116,12 +119,13 @@ class PDESegmenter(nnx.Module):
         terms: Sequence[str] = TERMS,
         group: Group | str,
         in_features: int,
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
         self.stem, levels = _levels(in_features, features, kernel_sizes, terms, group, options)
-        self.levels = nnx.List(levels)
+        self.levels, self.checkpoint = nnx.List(levels), checkpoint
         widths = features[:0:-1]  # from the coarsest level up
         joins = list(zip(widths[:-1], widths[1:], kernel_sizes[-2::-1], strict=True))
         self.mixes = nnx.List(
@@ -145,10 +149,9 @@ class PDESegmenter(nnx.Module):
             TypeError, ValueError: if `x` has another shape.
         """
         x = _check.floating("x", x, "(N, H, W, in_features)", 4, exact=True)
-        *finer, x = _descend(self.stem(x), self.levels)
+        *finer, x = _descend(x, self.stem, self.levels, self.checkpoint)
         for mix, layer, like in zip(self.mixes, self.ascent, reversed(finer), strict=True):
-            x = linear_resample(x, like.shape[1:3], tail=2)
-            x = layer(mix(jnp.concatenate([x, like], axis=-1)))
+            x = recompute.call(_join, mix, layer, x, like, checkpoint=self.checkpoint)
         return self.head(group_pool(x, "max"))
 
 
@@ -185,13 +188,22 @@ def _levels(
     return Normalised(lift, features[0], relu=False, **options), levels
 
 
-def _descend(x: jax.Array, levels: Sequence[Any]) -> list[jax.Array]:
+def _descend(
+    x: jax.Array, stem: nnx.Module, levels: Sequence[nnx.Module], checkpoint: bool
+) -> list[jax.Array]:
     """Return what every level gives, the finest first; each has half the pixels of the last."""
+    x = recompute.layer(stem, x, checkpoint)
     outputs: list[jax.Array] = []
     for level in levels:
-        x = level(blur_pool(x, kind="field") if outputs else x)
+        x = recompute.layer(level, blur_pool(x, kind="field") if outputs else x, checkpoint)
         outputs.append(x)
     return outputs
+
+
+def _join(mix: nnx.Linear, layer: nnx.Module, x: jax.Array, like: jax.Array) -> jax.Array:
+    """Return a level of the way up, from the coarser one and from its like on the way down."""
+    x = linear_resample(x, like.shape[1:3], tail=2)
+    return layer(mix(jnp.concatenate([x, like], axis=-1)))  # pyright: ignore
 
 
 def pde_classifier(
@@ -203,6 +215,7 @@ def pde_classifier(
     num_classes: int = 10,
     in_features: int = 1,
     dropout_rate: float = 0.1,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> PDEClassifier:
@@ -219,6 +232,7 @@ def pde_classifier(
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         dropout_rate: before the classifier.
+        checkpoint: whether the levels are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -241,6 +255,7 @@ def pde_classifier(
         num_classes=num_classes,
         in_features=in_features,
         dropout_rate=dropout_rate,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )
@@ -253,6 +268,7 @@ def pde_segmenter(
     *,
     group: Group | str = "p8",
     in_features: int = 3,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> PDESegmenter:
@@ -266,6 +282,7 @@ def pde_segmenter(
         terms: of every PDE layer, as in `pdo_jax.nn.PDELayer`.
         group: a cyclic `Group` of the plane or its name, of order 4 or more.
         in_features: the number of channels of the image.
+        checkpoint: whether the levels are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -289,6 +306,7 @@ def pde_segmenter(
         terms=terms,
         group=group,
         in_features=in_features,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )

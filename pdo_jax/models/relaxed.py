@@ -25,7 +25,7 @@ from pdo_jax import _check
 from pdo_jax.basis import filter_basis
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.nn import PDOConv, PDOLift, RelaxedConv, RelaxedLift, blur_pool, group_pool
+from pdo_jax.nn import PDOConv, PDOLift, RelaxedConv, RelaxedLift, blur_pool, group_pool, recompute
 from pdo_jax.nn.relaxed import RELAXATIONS
 
 LAYERS = ("strict", "free", *RELAXATIONS)
@@ -43,6 +43,7 @@ class RelaxedClassifier(nnx.Module):
         pool_after: the convolutions, from 0, after which the pixels are halved.
         relaxation: options of `pdo_jax.nn.RelaxedConv` for relaxed layers.
         basis: options of `pdo_jax.filter_basis`.
+        checkpoint: whether the convolutions are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys.
     """
@@ -58,6 +59,7 @@ class RelaxedClassifier(nnx.Module):
         pool_after: Sequence[int],
         relaxation: dict[str, Any],
         basis: dict[str, Any],
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
@@ -70,7 +72,7 @@ class RelaxedClassifier(nnx.Module):
         self.norms = nnx.List([nnx.BatchNorm(f, momentum=0.9, **options) for f in features])
         self.head = nnx.Linear(features[-1], num_classes, **options)
         self.kind = "image" if layers == "free" else "field"
-        self.pool_after = tuple(pool_after)
+        self.pool_after, self.checkpoint = tuple(pool_after), checkpoint
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify images.
@@ -86,11 +88,15 @@ class RelaxedClassifier(nnx.Module):
         """
         x = _check.floating("x", x, "(N, H, W, in_features)", 4, exact=True)
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = nnx.gelu(norm(conv(x)))
+            x = recompute.call(_convolved, conv, norm, x, checkpoint=self.checkpoint)
             if i in self.pool_after:
                 x = blur_pool(x, kind=self.kind)
         x = group_pool(x, "mean") if self.kind == "field" else x
         return self.head(jnp.mean(x, axis=(1, 2)))
+
+
+def _convolved(conv: nnx.Module, norm: nnx.Module, x: jax.Array) -> jax.Array:
+    return nnx.gelu(norm(conv(x)))  # pyright: ignore
 
 
 def _convolutions(
@@ -128,6 +134,7 @@ def relaxed_classifier(
     scheme: str = "finite-difference",
     sigma: float | None = None,
     size: int | None = None,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> RelaxedClassifier:
@@ -168,6 +175,7 @@ def relaxed_classifier(
         scheme: likewise.
         sigma: likewise.
         size: likewise.
+        checkpoint: whether the convolutions are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -217,6 +225,7 @@ def relaxed_classifier(
         basis=dict(
             orientation=orientation, operators=operators, scheme=scheme, sigma=sigma, size=size
         ),
+        checkpoint=checkpoint,
         dtype=dtype,
     )
     if parameters is not None:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.nn import PDOConv, PDOLift, PointwiseConv, blur_pool
+from pdo_jax.nn import PDOConv, PDOLift, PointwiseConv, blur_pool, recompute
 
 ACTIVATIONS = {"relu": nnx.relu, "gelu": nnx.gelu}
 DOWNSAMPLING = ("stride", "blur")
@@ -142,6 +142,7 @@ class ResNet(nnx.Module):
         activation: "relu" or "gelu".
         dropout_rate: in every block, and before the classifier.
         orientation: of the frame of the free weights; 0 for plain networks.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and, if the rate is not 0, `dropout`.
         basis: further options of `pdo_jax.filter_basis`.
@@ -170,6 +171,7 @@ class ResNet(nnx.Module):
         activation: str = "relu",
         dropout_rate: float = 0.0,
         orientation: float = 0.0,
+        checkpoint: bool = False,
         dtype: DTypeLike | None = None,
         rngs: nnx.Rngs,
         **basis: Any,
@@ -216,7 +218,7 @@ class ResNet(nnx.Module):
         self.dropout = _dropout(dropout_rate, rngs)
         inputs = group.order * width if invariants is None else invariants
         self.head = nnx.Linear(inputs, num_classes, **options)
-        self.activation = activation
+        self.activation, self.checkpoint = activation, checkpoint
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify images.
@@ -235,12 +237,12 @@ class ResNet(nnx.Module):
         """
         y = self.stem(_check.floating("x", x, "(N, H, W, in_features)", 4, exact=True))
         for block in self.blocks:
-            y = block(y)
+            y = recompute.layer(block, y, self.checkpoint)
         y = ACTIVATIONS[self.activation](self.norm(y))
         if self.invariants is None:
             y = jnp.mean(y, axis=(1, 2)).reshape(-1, self.head.in_features)
         else:
-            y = self.invariants(y)
+            y = recompute.layer(self.invariants, y, self.checkpoint)
         return self.head(y if self.dropout is None else self.dropout(y))
 
 
@@ -252,6 +254,7 @@ def resnet8(
     invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
@@ -268,6 +271,7 @@ def resnet8(
             classifier that sees every group element. See `ResNet`.
         downsampling: "stride" or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -292,6 +296,7 @@ def resnet8(
         invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )
@@ -305,6 +310,7 @@ def resnet26(
     invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
@@ -323,6 +329,7 @@ def resnet26(
             where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -352,6 +359,7 @@ def resnet26(
         invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )
@@ -365,6 +373,7 @@ def resnet44(
     invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
@@ -382,6 +391,7 @@ def resnet44(
             where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -412,6 +422,7 @@ def resnet44(
         invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )
@@ -425,6 +436,7 @@ def wide_resnet26(
     invariants: int | None = None,
     downsampling: str = "stride",
     orientation: float = math.pi / 8,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> ResNet:
@@ -442,6 +454,7 @@ def wide_resnet26(
             where it sees every group element. See `ResNet`.
         downsampling: "stride" as published, or "blur"; see `ResNet`.
         orientation: of the frame of the free weights.
+        checkpoint: whether the blocks are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -470,6 +483,7 @@ def wide_resnet26(
         invariants=invariants,
         downsampling=downsampling,
         orientation=orientation,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )

@@ -20,7 +20,7 @@ from jaxtyping import Float
 
 from pdo_jax import _check
 from pdo_jax.models.blocks import Normalised, channel_dropout, spline_conv, spline_lift
-from pdo_jax.nn import PDELayer, group_pool
+from pdo_jax.nn import PDELayer, group_pool, recompute
 
 # What a depth stands for: features, and the numbers of the layers with dropout after them.
 PDE: dict[int, Any] = {
@@ -54,6 +54,7 @@ class VesselSegmenter(nnx.Module):
         field: whether the layers give fields.
         dropout_after: the numbers of the layers after which whole channels are dropped.
         dropout_rate: how many of them.
+        checkpoint: whether the layers are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys.
     """
@@ -66,10 +67,11 @@ class VesselSegmenter(nnx.Module):
         field: bool,
         dropout_after: Sequence[int],
         dropout_rate: float,
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
-        self.layers, self.field = nnx.List(layers), field
+        self.layers, self.field, self.checkpoint = nnx.List(layers), field, checkpoint
         self.dropout_after = tuple(dropout_after)
         self.dropout = channel_dropout(dropout_rate, 5 if field else 4, rngs)
         self.head = nnx.Linear(features, 1, use_bias=False, dtype=dtype, rngs=rngs)
@@ -88,7 +90,7 @@ class VesselSegmenter(nnx.Module):
         """
         y = _check.floating("x", x, "(N, H, W, in_features)", 4, exact=True)
         for i, layer in enumerate(self.layers):
-            y = layer(y)  # pyright: ignore
+            y = recompute.layer(layer, y, self.checkpoint)
             y = self.dropout(y) if i in self.dropout_after else y
         return self.head(group_pool(y, "max") if self.field else y)
 
@@ -130,6 +132,7 @@ def vessel_pde(
     metric: str = "diagonal",
     in_features: int = 3,
     dropout_rate: float = 0.1,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> VesselSegmenter:
@@ -144,6 +147,7 @@ def vessel_pde(
         metric: "diagonal" or "full" (4,896 parameters with six layers).
         in_features: the number of channels of the image.
         dropout_rate: of whole channels.
+        checkpoint: whether the layers are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -171,7 +175,7 @@ def vessel_pde(
         Normalised(lift, features[0], relu=False, **options),
         *(PDELayer(i, o, tuple(terms), metric=metric, **options) for i, o in pairs),
     ]
-    return _segmenter(layers, setting, True, dropout_rate, options)
+    return _segmenter(layers, setting, True, dropout_rate, checkpoint, options)
 
 
 def vessel_gcnn(
@@ -179,6 +183,7 @@ def vessel_gcnn(
     *,
     in_features: int = 3,
     dropout_rate: float = 0.1,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> VesselSegmenter:
@@ -191,6 +196,7 @@ def vessel_gcnn(
         depth: 6 or 12.
         in_features: the number of channels of the image.
         dropout_rate: of whole channels.
+        checkpoint: whether the layers are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -221,7 +227,7 @@ def vessel_gcnn(
     layers = [
         Normalised(conv, f, **options) for conv, f in zip(convs, setting["features"], strict=True)
     ]
-    return _segmenter(layers, setting, True, dropout_rate, options)
+    return _segmenter(layers, setting, True, dropout_rate, checkpoint, options)
 
 
 def vessel_cnn(
@@ -229,6 +235,7 @@ def vessel_cnn(
     *,
     in_features: int = 3,
     dropout_rate: float = 0.1,
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> VesselSegmenter:
@@ -238,6 +245,7 @@ def vessel_cnn(
         depth: 6 or 12.
         in_features: the number of channels of the image.
         dropout_rate: of whole channels.
+        checkpoint: whether the layers are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys `params` and `dropout`.
 
@@ -262,7 +270,7 @@ def vessel_cnn(
         Normalised(EdgeConv(i, o, size, **options), o, **options)
         for (i, o), size in zip(widths, setting["sizes"], strict=True)
     ]
-    return _segmenter(layers, setting, False, dropout_rate, options)
+    return _segmenter(layers, setting, False, dropout_rate, checkpoint, options)
 
 
 def _setting(settings: dict[int, Any], depth: int) -> Any:
@@ -276,6 +284,7 @@ def _segmenter(
     setting: Any,
     field: bool,
     dropout_rate: float,
+    checkpoint: bool,
     options: dict[str, Any],
 ) -> VesselSegmenter:
     return VesselSegmenter(
@@ -284,5 +293,6 @@ def _segmenter(
         field=field,
         dropout_after=setting["dropout_after"],
         dropout_rate=dropout_rate,
+        checkpoint=checkpoint,
         **options,
     )

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.nn import PDOConv, PDOLift, blur_pool, group_pool
+from pdo_jax.nn import PDOConv, PDOLift, blur_pool, group_pool, recompute
 
 BLUR = (4, 4, 4)  # taps: a binomial blur of 3 before the mean over 2x2x2 voxels
 
@@ -36,6 +36,7 @@ class VolumeClassifier(nnx.Module):
         num_classes: int,
         in_features: int,
         operators: str,
+        checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
@@ -63,6 +64,7 @@ class VolumeClassifier(nnx.Module):
             ]
         )
         self.head = nnx.Linear(features[-1], num_classes, dtype=dtype, rngs=rngs)
+        self.checkpoint = checkpoint
 
     def __call__(self, x: Float[_check.Array, "n d h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify volumes.
@@ -80,10 +82,14 @@ class VolumeClassifier(nnx.Module):
         x = _check.floating("x", x, "(N, D, H, W, in_features)", 5, exact=True)
         last = len(self.convs) - 1
         for i, conv in enumerate(self.convs):
-            x = nnx.silu(self.norms[i](conv(x)))
+            x = recompute.call(_convolved, conv, self.norms[i], x, checkpoint=self.checkpoint)
             x = blur_pool(x, BLUR, kind="field") if i < last else x
         invariants = jnp.mean(group_pool(x, "mean"), axis=(-4, -3, -2))
         return self.head(self.norms[-1](invariants))
+
+
+def _convolved(conv: nnx.Module, norm: nnx.Module, x: jax.Array) -> jax.Array:
+    return nnx.silu(norm(conv(x)))  # pyright: ignore
 
 
 def volume_classifier(
@@ -93,6 +99,7 @@ def volume_classifier(
     num_classes: int = 8,
     in_features: int = 1,
     operators: str = "total",
+    checkpoint: bool = False,
     dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
 ) -> VolumeClassifier:
@@ -111,6 +118,7 @@ def volume_classifier(
         in_features: the number of channels of the volume.
         operators: "total" (10 operators) or "box" (27), as in `pdo_jax.filter_basis`. Over the
             trivial group "box" gives an ordinary CNN with 3x3x3 filters.
+        checkpoint: whether the convolutions are computed again for the gradient; see docs/large.md.
         dtype: of the computation.
         rngs: the random keys; `params` is used.
 
@@ -131,6 +139,7 @@ def volume_classifier(
         num_classes=num_classes,
         in_features=in_features,
         operators=operators,
+        checkpoint=checkpoint,
         dtype=dtype,
         rngs=rngs,
     )

@@ -25,6 +25,7 @@ from pdo_jax import _check, conv, windows
 from pdo_jax.basis import FilterBasis, filter_basis
 from pdo_jax.groups import Group, cyclic
 from pdo_jax.groups import group as as_group
+from pdo_jax.nn import recompute
 from pdo_jax.nn.initializers import flat, he_normal
 
 
@@ -60,6 +61,7 @@ class _PDOLayer(nnx.Module):
         size: int | None = None,
         angular_size: int | None = None,
         algorithm: str = "auto",
+        checkpoint: bool = False,
         rngs: nnx.Rngs,
     ):
         self.in_features = _check.integer("in_features", in_features, 1)
@@ -84,6 +86,7 @@ class _PDOLayer(nnx.Module):
             feature_group_count, self.in_features, self.out_features
         )
         self.algorithm = _check.choice("algorithm", algorithm, conv.ALGORITHMS)
+        self.checkpoint = checkpoint
         self.dtype, self.param_dtype, self.precision = *_dtypes(dtype, param_dtype), precision
 
         self.angular_size = _angular_size(angular_size, self.basis.group, self._on_fields)
@@ -118,6 +121,10 @@ class _PDOLayer(nnx.Module):
             `(..., H', W', |G|, out_features)` field.
         """
         x = _cast(x, self.kernel, self.dtype)
+        return recompute.call(_PDOLayer._apply, self, x, checkpoint=self.checkpoint)
+
+    def _apply(self, x: jax.Array) -> jax.Array:
+        """Convolve, and add the bias."""
         y = type(self)._function(
             x,
             self.weights(),
@@ -162,7 +169,9 @@ class PDOLift(_PDOLayer):
         band: the largest frequency of "optimal" in radians per pixel.
         size: the number of taps; None for the smallest.
         angular_size: None: an image has no orientations.
-        algorithm: "auto", "direct" or "stencils".
+        algorithm: "auto", "direct", "stencils" or "harmonic".
+        checkpoint: whether the gradient expands the kernel and prepares the input again in place
+            of keeping what comes of it; less memory, more time.
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -202,7 +211,7 @@ class PDOConv(_PDOLayer):
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         angular_size: the odd number of neighbouring orientations that are seen, |G| if None; of
             cyclic groups of the plane alone.
-        algorithm: as in `PDOLift`.
+        algorithm, checkpoint: as in `PDOLift`.
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -242,7 +251,7 @@ class PDOConvTranspose(_PDOLayer):
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         angular_size: as in `PDOConv`.
-        algorithm: as in `PDOLift`.
+        algorithm, checkpoint: as in `PDOLift`.
         rngs: the random keys; `params` is used.
 
     Attributes:

@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from pdo_jax import _check, pde
+from pdo_jax.nn import recompute
 from pdo_jax.nn.layers import _dtypes, _key
 from pdo_jax.pde import geometry
 from pdo_jax.pde.kernels import check_alpha
@@ -184,6 +185,8 @@ class PDELayer(nnx.Module):
         precision: of the mix of channels.
         kernel_init: of the mix.
         metric_init: of all metrics; by default positive ones that fit the window.
+        checkpoint: whether the gradient solves the equations again in place of keeping what each
+            of them gives; less memory, more time.
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -225,12 +228,14 @@ class PDELayer(nnx.Module):
         precision: lax.PrecisionLike = None,
         kernel_init: Initializer | None = None,
         metric_init: Initializer | None = None,
+        checkpoint: bool = False,
         rngs: nnx.Rngs,
     ):
         self.in_features = _check.integer("in_features", in_features, 1)
         self.out_features = _check.integer("out_features", out_features, 1)
         self.iterations = _check.integer("iterations", iterations, 1)
         self.dtype, self.param_dtype = _dtypes(dtype, param_dtype)
+        self.checkpoint = checkpoint
         self.kernel_size = geometry.check_kernel_size(kernel_size)
         setting = Setting(
             channels=self.in_features,
@@ -269,6 +274,10 @@ class PDELayer(nnx.Module):
         y = check_field(x, len(self.kernel_size))
         _check.axis("x", y, -1, self.in_features, "the in_features of the layer")
         y = y.astype(self.dtype or jnp.result_type(y.dtype, self.param_dtype))
+        return recompute.call(PDELayer._apply, self, y, checkpoint=self.checkpoint)
+
+    def _apply(self, y: jax.Array) -> jax.Array:
+        """Solve the equations, mix and normalise."""
         for _ in range(self.iterations):
             for term in self.terms:
                 y = term(y)

@@ -26,6 +26,7 @@ from pdo_jax import _check, conv, relaxed, windows
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
+from pdo_jax.nn import recompute
 from pdo_jax.nn.initializers import flat
 from pdo_jax.nn.layers import PDOConv, PDOLift, _bias, _cast, _dtypes, _key
 
@@ -319,6 +320,7 @@ class _RelaxedLayer(nnx.Module):
         band: float | None = None,
         size: int | None = None,
         algorithm: str = "auto",
+        checkpoint: bool = False,
         rngs: nnx.Rngs,
     ):
         self.in_features = _check.integer("in_features", in_features, 1)
@@ -340,6 +342,7 @@ class _RelaxedLayer(nnx.Module):
             )
         self.filters = _filters(filters, relaxation)
         self.dtype, self.param_dtype = _dtypes(dtype, param_dtype)
+        self.checkpoint = checkpoint
         outputs = self.filters * self.out_features
         common: dict[str, Any] = dict(
             dtype=dtype, param_dtype=param_dtype, precision=precision, kernel_init=kernel_init
@@ -446,6 +449,10 @@ class _RelaxedLayer(nnx.Module):
         """
         x = _check.floating("x", x, "(..., C)", 1)
         x = x.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
+        return recompute.call(_RelaxedLayer._apply, self, x, checkpoint=self.checkpoint)
+
+    def _apply(self, x: jax.Array) -> jax.Array:
+        """Convolve, weigh the filters, and add the bias."""
         y = self.relaxation(x, self.strict(x))
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
@@ -499,6 +506,8 @@ class RelaxedConv(_RelaxedLayer):
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         algorithm: as in `PDOLift`.
+        checkpoint: whether the gradient computes what the filters give again in place of keeping
+            it; less memory, more time.
         rngs: the random keys; `params` is used.
 
     Attributes:
@@ -546,6 +555,7 @@ class RelaxedLift(_RelaxedLayer):
         use_bias, dtype, param_dtype, precision, kernel_init, bias_init: as in `PDOLift`.
         order, orientation, scheme, accuracy, operators, sigma, band, size: as in `PDOLift`.
         algorithm: as in `PDOLift`.
+        checkpoint: as in `RelaxedConv`.
         rngs: the random keys; `params` is used.
 
     Attributes:
