@@ -200,7 +200,9 @@ def _linear_primitive(name: str, function: Callable[..., jax.Array]) -> Primitiv
     primitive.def_abstract_eval(
         lambda x, **options: jax.typeof(jax.eval_shape(partial(function, **options), x))
     )
-    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
+    # A function of the program, called by all layers of the same shapes, which share its constants.
+    rule = mlir.lower_fun(function, multiple_results=False)
+    mlir.register_lowering(primitive, rule, inline=False)
 
     def batch(arrays: tuple, axes: tuple, **options: Any) -> tuple[jax.Array, int]:
         # Input channels pass through untouched, on axis 2 of both sides: let the batch ride there.
