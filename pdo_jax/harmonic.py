@@ -69,6 +69,12 @@ def rotations(group: Group) -> Rotations:
     return Rotations(elements, between)
 
 
+def natural(group: Group) -> bool:
+    """Return whether a group lists its rotations coset by coset, as all groups of the plane do."""
+    elements = rotations(group).elements
+    return np.array_equal(elements.ravel(), np.arange(group.order))
+
+
 @functools.lru_cache(maxsize=256)
 def harmonics(basis: FilterBasis) -> tuple[tuple[tuple[int, np.ndarray], ...], np.ndarray]:
     """Return complex stencils that span the filters of a basis, sorted by how they turn.

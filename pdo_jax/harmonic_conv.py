@@ -34,7 +34,7 @@ from jaxtyping import Float
 from pdo_jax._bilinear import primitive_pair
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
-from pdo_jax.harmonic import harmonics, rotations
+from pdo_jax.harmonic import harmonics, natural, rotations
 from pdo_jax.stencil_conv import Stencil
 
 HIGHEST = lax.Precision.HIGHEST
@@ -137,11 +137,11 @@ def place(
 
 
 def convolve(
-    x: Float[jax.Array, "n *space i"],
+    x: Float[jax.Array, "n *space fields_in"],
     weights: Float[jax.Array, "r t i o"],
     placement: Placement,
     group: Group,
-) -> Float[jax.Array, "n *moved o"]:
+) -> Float[jax.Array, "n *moved fields_out"]:
     """Convolve fields on a group.
 
     Linear in both arguments, and differentiable any number of times in either mode.
@@ -157,12 +157,16 @@ def convolve(
     """
     elements = rotations(group).elements
     cosets, order = elements.shape
-    if cosets > 1:  # rotations first, cosets beside the channels
-        x = x.reshape(*x.shape[:-1], group.order, -1)[..., elements.T, :]
-    x = x.reshape(*x.shape[: len(placement.extents) + 1], order, -1)
-    y = _conv_p.bind(x, weights, placement=placement)
-    if cosets > 1:
-        y = y.reshape(*y.shape[:-2], group.order, -1)[..., np.argsort(elements.T.ravel()), :]
+    # Rotations first, cosets beside the channels.
+    x = x.reshape(*x.shape[:-1], group.order, -1)
+    if not natural(group):
+        x = x[..., elements.ravel(), :]
+    x = jnp.swapaxes(x.reshape(*x.shape[:-2], cosets, order, -1), -3, -2)
+    y = _conv_p.bind(x.reshape(*x.shape[:-2], -1), weights, placement=placement)
+    y = jnp.swapaxes(y.reshape(*y.shape[:-1], cosets, -1), -3, -2)
+    y = y.reshape(*y.shape[:-3], group.order, -1)
+    if not natural(group):
+        y = y[..., np.argsort(elements.ravel()), :]
     return y.reshape(*y.shape[:-2], -1)
 
 
