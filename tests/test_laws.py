@@ -54,7 +54,10 @@ def test_equivariant(case, group, dtype, size):
     laws.check_equivariant(case, group, dtype, size)
 
 
-@pytest.mark.parametrize("group", EXACT)
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(g, marks=[pytest.mark.slow] * (g in ("O", "Oh"))) for g in EXACT],
+)
 @pytest.mark.parametrize("name", ["lift", "conv", "pointwise"])
 def test_equivariant_to_every_group(name, group):
     size = (4, 5, 3)[: pdo.group(group).ndim]

@@ -69,7 +69,12 @@ def test_exact_stencils_are_turned():
 
 @pytest.mark.parametrize(
     "source",
-    ["stencils", "pooling", "border", pytest.param("nonlinearity", marks=pytest.mark.slow)],
+    [
+        "pooling",
+        "border",
+        pytest.param("stencils", marks=pytest.mark.slow),
+        pytest.param("nonlinearity", marks=pytest.mark.slow),
+    ],
 )
 def test_quarter_turns_stay_exact(rough, images, source):
     assert error(rough, images, (source,), 90.0) < 1e-4
