@@ -290,8 +290,8 @@ CASES = [
     ("feature groups 0", lambda: lift(feature_group_count=0), ValueError,
      LEAST.format("feature_group_count", 0, 1)),
     *(
-        (f"{name} harmonic", lambda call=call: call(algorithm="harmonic"), ValueError,
-         r"algorithm \(='harmonic'\) is not known; choose one of 'auto', 'direct'")
+        (f"{name} fourier", lambda call=call: call(algorithm="fourier"), ValueError,
+         r"algorithm \(='fourier'\) is not known; choose one of 'auto', 'direct', 'stencils', 'har")
         for name, call in (("lift", lift), ("conv", conv), ("layer", layer))
     ),
     ("algorithm None", lambda: conv(algorithm=None), TypeError,

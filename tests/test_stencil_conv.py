@@ -1,7 +1,7 @@
 """The convolution by stencils against the convolution by kernels, which has its own oracles.
 
 Equal outputs and gradients over groups and schemes; then what is new: the stencils themselves, the
-slices of a batch, derivatives of every order, batching, and the choice between the two.
+slices of a batch, derivatives of every order, and batching.
 """
 
 import subprocess
@@ -165,57 +165,6 @@ def test_vmap_of_gradients_is_a_loop(axes):
     w = ws[0] if axes[1] is None else np.moveaxis(ws, 0, axes[1])
     for a, *b in zip(jax.vmap(run, in_axes=axes)(x, w), *expected, strict=True):
         assert error(a, np.stack(b)) < 1e-12
-
-
-# ---------------------------------------------------------------- the choice
-
-
-def uses_stencils(call, *arguments):
-    """Whether a call becomes a convolution by stencils."""
-    return "pdo_stencil_conv" in str(jax.make_jaxpr(call)(*arguments))
-
-
-def test_auto_takes_stencils_on_a_cpu_wherever_it_can(monkeypatch):
-    B = pdo.filter_basis("p4")
-    x, w = jnp.ones((1, 5, 5, 4, 2), jnp.float32), jnp.ones((9, 4, 2, 2), jnp.float32)
-
-    def group_conv(**options):
-        return lambda x, w: pdo.group_conv(x, w, B, **options)
-
-    assert uses_stencils(group_conv(), x, w)
-    assert uses_stencils(group_conv(padding="REFLECT", kernel_dilation=2), x, w)
-    assert not uses_stencils(group_conv(algorithm="direct"), x, w)
-    assert not uses_stencils(group_conv(strides=2), x, w)
-    assert not uses_stencils(group_conv(feature_group_count=2), x, w[:, :, :1])
-    assert not uses_stencils(group_conv(), x.astype("bfloat16"), w)
-    up = lambda x, w: pdo.group_conv_transpose(x, w, B, 2)  # noqa: E731
-    assert not uses_stencils(up, x, w)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert not uses_stencils(group_conv(), x, w)
-    assert uses_stencils(group_conv(algorithm="stencils"), x, w)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(strides=(1, 2)), r"strides \(=\(1, 2\)\) above 1"),
-        (dict(feature_group_count=2), r"feature_group_count \(=2\) above 1"),
-    ],
-    ids=["strides", "feature groups"],
-)
-def test_what_stencils_do_not_serve_is_said(options, message):
-    x, w = jnp.ones((5, 5, 4, 2)), jnp.ones((9, 4, 2, 2))
-    with pytest.raises(ValueError, match=rf"algorithm \(='stencils'\) does not serve {message}; "
-                                         "pass algorithm='auto' or 'direct'"):  # fmt: skip
-        pdo.group_conv(x, w, pdo.filter_basis("p4"), **options, algorithm="stencils")
-
-
-def test_too_many_taps_are_refused_and_left_to_direct():
-    B = pdo.filter_basis("p4", scheme="gaussian", sigma=2.5)
-    x, w = jnp.ones((11, 11, 1)), jnp.ones((9, 1, 1))
-    with pytest.raises(ValueError, match=r"a basis whose stencils have \d+ taps, above 256"):
-        pdo.lift_conv(x, w, B, algorithm="stencils")
-    assert not uses_stencils(lambda x, w: pdo.lift_conv(x, w, B), x, w)
 
 
 def test_half_precision_sums_in_float32():
