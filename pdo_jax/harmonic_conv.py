@@ -157,45 +157,77 @@ def convolve(
     """
     elements = rotations(group).elements
     cosets, order = elements.shape
+    inputs, outputs = weights.shape[-2] // cosets, weights.shape[-1] // cosets
     # Rotations first, cosets beside the channels.
-    x = x.reshape(*x.shape[:-1], group.order, -1)
+    x = x.reshape(*x.shape[:-1], group.order, inputs)
     if not natural(group):
         x = x[..., elements.ravel(), :]
-    x = jnp.swapaxes(x.reshape(*x.shape[:-2], cosets, order, -1), -3, -2)
-    y = _conv_p.bind(x.reshape(*x.shape[:-2], -1), weights, placement=placement)
-    y = jnp.swapaxes(y.reshape(*y.shape[:-1], cosets, -1), -3, -2)
-    y = y.reshape(*y.shape[:-3], group.order, -1)
+    x = jnp.swapaxes(x.reshape(*x.shape[:-2], cosets, order, inputs), -3, -2)
+    y = _conv_p.bind(x.reshape(*x.shape[:-2], cosets * inputs), weights, placement=placement)
+    y = jnp.swapaxes(y.reshape(*y.shape[:-1], cosets, outputs), -3, -2)
+    y = y.reshape(*y.shape[:-3], group.order, outputs)
     if not natural(group):
         y = y[..., np.argsort(elements.ravel()), :]
-    return y.reshape(*y.shape[:-2], -1)
+    return y.reshape(*y.shape[:-2], group.order * outputs)
 
 
 class Counts(NamedTuple):
-    """How much one convolution of one image does, for every channel of a group element.
+    """How much one convolution does.
 
     Attributes:
-        products: multiplications of the matrix products, for a pair of channels.
-        columns: numbers that the products take, for a channel of the input.
-        stencils: R.
-        cosets: of the cyclic group.
+        products: multiplications of the matrix products.
+        columns: numbers that the products take.
+        taps: terms of all the sums that make them.
+        numbers: numbers that are transformed over the rotations, those beside blocks included.
+        weights: numbers of the weights.
     """
 
     products: int
     columns: int
-    stencils: int
-    cosets: int
+    taps: int
+    numbers: int
+    weights: int
 
 
 @functools.lru_cache(maxsize=1024)
-def counts(placement: Placement, sizes: tuple[int, ...], group: Group) -> Counts:
-    """Return what `convolve` does for one image of a size."""
-    line, cosets = _line(placement, sizes), len(rotations(group).elements)
-    pixels = line.length * math.prod(placement.enlargement)
-    inner, edges = _per_frequency(placement)
-    frequencies = len(_inner(placement.order)), len(_edges(placement.order))
-    columns = inner * frequencies[0] + edges * frequencies[1]
-    products = 2 * inner * frequencies[0] + edges * frequencies[1]
-    return Counts(products * cosets**2 * pixels, columns * cosets * pixels, edges, cosets)
+def counts(
+    placement: Placement,
+    batch: int,
+    sizes: tuple[int, ...],
+    group: Group,
+    inputs: int,
+    outputs: int,
+) -> Counts:
+    """Return what `convolve` does on a CPU, in blocks.
+
+    Args:
+        placement: the harmonics and where they are put.
+        batch: the number of images.
+        sizes: of the images.
+        group: the group.
+        inputs: C_in.
+        outputs: C_out.
+    """
+    order, cosets = placement.order, len(rotations(group).elements)
+    inputs, outputs = cosets * inputs, cosets * outputs
+    inner, edges = len(_inner(order)), len(_edges(order))
+    of_inner, of_edges = _per_frequency(placement)
+    taps = 0
+    for harmonic in placement.harmonics:
+        parts = (2 * inner + edges) if harmonic.imaginary is None else (4 * inner + 2 * edges)
+        taps += parts * sum(1 for _ in _all_shifts(placement, harmonic))
+    line = _line(placement, sizes)
+    pixels = batch * line.length
+    block = _block(pixels, inputs, placement, line, 64) or pixels
+    beside = -(-pixels // block) * (line.before + line.after)
+    phases = math.prod(placement.enlargement)
+    return Counts(
+        products=(2 * of_inner * inner + of_edges * edges) * inputs * outputs * pixels * phases,
+        columns=(of_inner * inner + of_edges * edges) * inputs * pixels * phases,
+        taps=taps * inputs * pixels,
+        numbers=(pixels + beside) * math.prod(placement.strides) * order * inputs,
+        weights=of_edges * order * inputs * outputs,
+    )
 
 
 def _per_frequency(placement: Placement) -> tuple[int, int]:
@@ -487,7 +519,7 @@ def _columns(x: jax.Array, pixels: Any, placement: Placement, line: Line) -> lis
                 terms = [jnp.zeros((*shape, pixels), x.dtype)]
             found.append(functools.reduce(jnp.add, terms))
         joined = found[0] if len(found) == 1 else jnp.concatenate(found, -1)
-        return joined.reshape(joined.shape[0], -1, joined.shape[-1])
+        return joined.reshape(joined.shape[0], math.prod(joined.shape[1:-1]), joined.shape[-1])
 
     columns = []
     if len(inner):
@@ -519,7 +551,10 @@ def _conv_block(
     product = partial(jnp.matmul, precision=placement.precision, preferred_element_type=precise)
     columns = _columns(x.astype(precise), pixels, placement, line)
     y = [product(m, c.astype(x.dtype)) for m, c in zip(matrices, columns, strict=True)]
-    rows = jnp.concatenate([part.reshape(-1, outputs, part.shape[-1]) for part in y], 0)
+    rows = [
+        part.reshape(len(part) * part.shape[1] // outputs, outputs, part.shape[-1]) for part in y
+    ]
+    rows = jnp.concatenate(rows, 0)
     inverse = jnp.asarray(np.linalg.inv(_rows(order)), precise)
     y = jnp.tensordot(inverse, rows, 1, precision=HIGHEST)
     y = y.reshape(order, outputs, math.prod(placement.enlargement), -1)
