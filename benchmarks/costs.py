@@ -177,14 +177,24 @@ def counts(point: Point, way: str) -> np.ndarray:
 
 
 def fit(points: list[Point]) -> dict[str, tuple[float, ...]]:
-    """Return the costs, none below 0, of least relative error."""
+    """Return the costs, none below 0, of least relative error.
+
+    An estimate that errs much is taken too often: the choice falls where one of them is too low. So
+    the direct costs, of XLA's convolutions, are raised by the factor of least mean regret.
+    """
     found = {}
     for way in WAYS:
         table = np.stack([counts(p, way) / p.seconds[way] for p in points])
         scale = np.linalg.norm(table, axis=0)
+        scale[scale == 0] = 1
         costs, _ = nnls(table / scale, np.ones(len(points)))
         found[way] = tuple(float(f"{c:.3g}") for c in costs / scale)
-    return found
+
+    def raised(factor: float) -> dict[str, tuple[float, ...]]:
+        return found | {"direct": tuple(float(f"{factor * c:.3g}") for c in found["direct"])}
+
+    factors = np.linspace(1, 2, 21)
+    return raised(min(factors, key=lambda f: judge(points, raised(f))["mean regret"]))
 
 
 def judge(points: list[Point], costs: dict[str, tuple[float, ...]]) -> dict[str, float]:
@@ -203,6 +213,7 @@ def judge(points: list[Point], costs: dict[str, tuple[float, ...]]) -> dict[str,
             missed += way != "harmonic"
     found = {
         "median regret": float(np.median(regrets)),
+        "mean regret": float(np.mean(regrets)),
         "95th percentile of the regret": float(np.percentile(regrets, 95)),
         "largest regret": float(np.max(regrets)),
         "harmonic faster by more than 10 %": clear,

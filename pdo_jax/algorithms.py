@@ -28,14 +28,15 @@ MAX_TAPS = 256  # of all stencils together: beyond, compiling their sums takes t
 
 logger = logging.getLogger("pdo_jax.algorithms")
 
-COUNTS = ("products", "columns", "numbers", "weights", "calls")
-"""What is counted: multiplications of the matrix product, numbers that are made for it, numbers of
-input and output, numbers of the kernel, and calls."""
+COUNTS = ("products", "ragged", "columns", "taps", "numbers", "weights", "calls")
+"""What is counted: multiplications of the matrix product; again those of a dense convolution whose
+channels are no multiple of 8; numbers that are made for the product; terms of the sums that make
+them; numbers that are moved; numbers of the kernel; calls."""
 
 COSTS: dict[str, tuple[float, ...]] = {
-    "direct": (1e-10, 1e-9, 1e-9, 1e-9, 1e-4),
-    "stencils": (6e-11, 1e-9, 1e-9, 1e-9, 1e-4),
-    "harmonic": (6e-11, 1e-9, 1e-9, 1e-9, 2e-4),
+    "direct": (7.9e-11, 3e-11, 1e-9, 0.0, 5e-10, 0.0, 1e-4),
+    "stencils": (5.2e-11, 0.0, 0.0, 1.2e-9, 5.4e-9, 7.3e-9, 6.5e-5),
+    "harmonic": (6.3e-11, 0.0, 0.0, 2.9e-10, 2.2e-8, 5.3e-8, 0.0),
 }
 """Seconds for one of each `COUNTS`, forward and backward, in float32 on one core of a CPU."""
 
@@ -90,19 +91,20 @@ def counts(algorithm: str, basis: FilterBasis, shapes: Shapes) -> tuple[float, .
     pixels = shapes.batch * math.prod(_outputs(basis, shapes))
     numbers = shapes.batch * math.prod(shapes.sizes) * inputs + pixels * outputs
     if algorithm == "harmonic":
-        found = harmonic_conv.counts(_placement(basis, shapes), shapes.sizes, basis.group)
-        columns = found.columns * shapes.channels_in * shapes.batch
-        products = found.products * shapes.channels_in * shapes.channels_out * shapes.batch
-        weights = found.stencils * order * found.cosets * shapes.channels_in * shapes.channels_out
-        return products, columns, numbers, weights, 1
+        found = _harmonic(basis, shapes)
+        return found.products, 0, found.columns, found.taps, found.numbers, found.weights, 1
     if algorithm == "stencils":
-        stencils = span(basis)[0]
-        columns = (len(stencils) + int(np.count_nonzero(stencils))) * min(inputs, outputs) * pixels
+        stencils, narrower = span(basis)[0], min(inputs, outputs)
         weights = len(stencils) * inputs * outputs
-        return weights * pixels, columns, numbers, weights, 1
+        # The products are made before the stencils, with the zeros around the images.
+        padded = math.prod(n + sum(pads) for n, pads in zip(shapes.sizes, shapes.pads, strict=True))
+        padded *= shapes.batch
+        taps = int(np.count_nonzero(stencils)) * narrower * pixels
+        return weights * padded, 0, len(stencils) * narrower * padded, taps, numbers, weights, 1
     taps = basis.size**basis.group.ndim
     weights = taps * inputs * outputs
-    return weights * pixels, taps * inputs * pixels, numbers, weights, 1
+    ragged = weights * pixels if inputs % 8 or outputs % 8 else 0
+    return weights * pixels, ragged, taps * inputs * pixels, 0, numbers, weights, 1
 
 
 def seconds(algorithm: str, basis: FilterBasis, shapes: Shapes) -> float:
@@ -162,7 +164,9 @@ def _outputs(basis: FilterBasis, shapes: Shapes) -> Sequence[int]:
     ]  # fmt: skip
 
 
-def _placement(basis: FilterBasis, shapes: Shapes) -> harmonic_conv.Placement:
-    return harmonic_conv.place(
+def _harmonic(basis: FilterBasis, shapes: Shapes) -> harmonic_conv.Counts:
+    placement = harmonic_conv.place(
         basis, shapes.strides, shapes.enlargement, shapes.dilation, shapes.pads, None
     )
+    channels = shapes.channels_in, shapes.channels_out
+    return harmonic_conv.counts(placement, shapes.batch, shapes.sizes, basis.group, *channels)
