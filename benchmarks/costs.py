@@ -202,7 +202,7 @@ def judge(points: list[Point], costs: dict[str, tuple[float, ...]]) -> dict[str,
     taken, regrets, alone, missed, clear = [], [], [], 0, 0
     for point in points:
         guess = {way: float(np.dot(costs[way], counts(point, way))) for way in WAYS}
-        way = min(guess, key=guess.__getitem__)
+        way, _ = algorithms.cheapest(guess)
         taken.append(way)
         regrets.append(point.seconds[way] / min(point.seconds.values()) - 1)
         if point.forward:

@@ -41,6 +41,11 @@ COSTS: dict[str, tuple[float, ...]] = {
 """Seconds for one of each `COUNTS`, forward and backward, in float32 on one core of a CPU."""
 
 
+SMALL = 3e-4
+"""Seconds of which nothing is worth saving: the dense convolution compiles in a fraction of the
+time that the others need."""
+
+
 class Shapes(NamedTuple):
     """What the cost of a convolution depends on.
 
@@ -149,9 +154,20 @@ def _choose(
         return "stencils", "images have few channels, to which stencils are applied"
     if not isinstance(shapes.batch, int):  # a free batch: all costs grow alike
         shapes = shapes._replace(batch=16)
-    costs = {algorithm: seconds(algorithm, basis, shapes) for algorithm in served}
+    return cheapest({algorithm: seconds(algorithm, basis, shapes) for algorithm in served})
+
+
+def cheapest(costs: dict[str, float]) -> tuple[str, str]:
+    """Return the algorithm of least cost, and why: of those that are worth compiling.
+
+    Args:
+        costs: the seconds of every algorithm that serves, "direct" among them.
+    """
     words = ", ".join(f"{algorithm} {1e3 * cost:.3g} ms" for algorithm, cost in costs.items())
-    return min(costs, key=costs.__getitem__), f"estimated on one core, with gradients: {words}"
+    words = f"estimated on one core, with gradients: {words}"
+    if costs["direct"] < SMALL:
+        return "direct", f"the others take longer to compile; {words}"
+    return min(costs, key=costs.__getitem__), words
 
 
 def _outputs(basis: FilterBasis, shapes: Shapes) -> Sequence[int]:
