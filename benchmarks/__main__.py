@@ -33,6 +33,9 @@ ENTRIES = (
     "versus_lietorch",
     "relaxed",
     "costs",
+    "versus_dense",
+    "scaling",
+    "steps",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

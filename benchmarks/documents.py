@@ -22,10 +22,14 @@ from benchmarks import (
     pde_equivariance,
     published,
     relaxed,
+    scaling,
+    steps,
     tasks,
+    versus_dense,
     versus_lietorch,
     vessels,
 )
+from benchmarks.measures import crossover
 from experiments.results import ROOT
 from pdo_jax._files import replacing
 
@@ -42,6 +46,11 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "equivariance_angles": ("equivariance.md", partial(equivariance.tables, "angles")),
     "equivariance_order": ("equivariance.md", partial(equivariance.tables, "order")),
     "equivariance_peers": ("equivariance.md", partial(equivariance.tables, "peers")),
+    "costs": ("speed.md", crossover.lines),
+    "versus_dense": ("speed.md", versus_dense.lines),
+    "scaling": ("speed.md", scaling.lines),
+    "steps_mnist_rot": ("speed.md", steps.lines),
+    "steps_resnet44": ("speed.md", steps.lines),
 }
 # By name: the page, and what makes the lines from the records of training.
 OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
@@ -67,8 +76,10 @@ def filled(name: str, text: str) -> str:
     if name in OF_MANY:
         lines = OF_MANY[name][1]()
     else:
-        record = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
-        lines = OF_A_RECORD[name][1](cases(record))
+        file = ROOT / f"benchmarks/results/{name}.json"
+        lines = ["No run is on record yet."]
+        if file.exists():
+            lines = OF_A_RECORD[name][1](cases(json.loads(file.read_text(encoding="utf-8"))))
     table = "\n".join([f"<!-- {name} -->", *lines, "<!-- end -->"])
     found, count = re.subn(f"<!-- {name} -->.*?<!-- end -->", lambda _: table, text, flags=re.S)
     if count != 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.measures import worker
 
 WORKER = Path(__file__).with_name("lietorch_worker.py")
 INSTALL = (
@@ -58,39 +58,16 @@ def start(python: Path, arrays: Callable[[], Mapping[str, Any]]) -> Iterator[Pee
     if folder is None:
         yield Peer(f"none: {reason}")
         return
-    threads = str(len(os.sched_getaffinity(0)))
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "OMP_NUM_THREADS": threads}
     with tempfile.TemporaryDirectory() as name:
-        source, target, log = (Path(name) / f for f in ("arrays.npz", "values.npz", "log.txt"))
+        source, target = (Path(name) / file for file in ("arrays.npz", "values.npz"))
         np.savez(source, **arrays())
-        with (
-            log.open("w", encoding="utf-8") as errors,
-            subprocess.Popen(
-                [python, WORKER, source, target],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment,
-            ) as process,
-        ):
-
-            def wait() -> None:
-                if not process.stdout or not process.stdout.readline():
-                    raise RuntimeError(f"LieTorch failed in {python}:\n{log.read_text()}")
-
-            def call(line: str) -> None:
-                print(line, file=process.stdin, flush=True)
-                wait()
-
-            try:
-                wait()
-                with np.load(target) as archive:
-                    values = dict(archive)
-                about = str(values.pop("version"))
-                yield Peer(about, lambda line: timing.Program(lambda: call(line)), values)
-            finally:
-                process.kill()
+        variables = {"LD_LIBRARY_PATH": str(folder)}
+        files = WORKER, source, target
+        with worker.start("LieTorch", python, *files, variables=variables) as (_, ask):
+            with np.load(target) as archive:
+                values = dict(archive)
+            about = str(values.pop("version"))
+            yield Peer(about, lambda line: timing.Program(lambda: ask(line)), values)
 
 
 def library(python: Path) -> tuple[Path | None, str]:
