@@ -16,25 +16,12 @@ from flax import nnx
 import pdo_jax as pdo
 from pdo_jax import harmonic, harmonic_conv
 from pdo_jax.span import span
+from tests.test_stencil_conv import QUICK, error, normal
 
-# LLVM's optimisations are not under test, and take half of the time to compile.
-QUICK = dict(xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True)
 CYCLIC = tuple(f"p{n}" for n in range(1, 17))
 DIHEDRAL = ("p1m", "p2m", "p3m", "p4m", "p6m", "p8m")
 SPACE = ("T", "O", "Oh")
 FEW_TAPS = dict(operators="total", order=1, orientation=0.3)  # all turns that there are: 0 and 1
-
-
-def normal(*shape, seed=0):
-    """Draw float64 noise."""
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def error(a, b):
-    """Relative difference of two arrays."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert a.shape == b.shape
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
 def gradients(call, algorithm):
