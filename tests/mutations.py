@@ -26,6 +26,7 @@ COPIED = ("pdo_jax", "experiments", "benchmarks", "tests", "docs", "pyproject.to
 
 GOLDENS = "tests/test_goldens.py::test_official_source[p8-float64]"
 FORMULA = "tests/test_conv.py::test_group_conv_is_its_formula"
+HARMONIC = "tests/test_harmonic.py::test_every_geometry[mirrors, stride]"
 NOT_COMMUTATIVE = "tests/test_groups.py::test_the_table_is_the_product_of_matrices[p6m]"
 
 
@@ -184,6 +185,48 @@ MUTATIONS = (
         "lax.dynamic_update_index_in_dim(y, part, i, 1)",
         "lax.dynamic_update_index_in_dim(y, part, slices.shape[1] - 1 - i, 1)",
         ("tests/test_stencil_conv.py::test_a_batch_in_slices_is_the_batch",),
+    ),
+    Mutation(
+        "harmonics not mirrored in the gradient",
+        "harmonic_conv.py",
+        "tuple(e - 1 - t for e, t in",
+        "tuple(t for e, t in",
+        (HARMONIC,),
+    ),
+    Mutation(
+        "weights turned the wrong way in the gradient",
+        "harmonic_conv.py",
+        "for h in placement.harmonics], order).conj()",
+        "for h in placement.harmonics], order)",
+        (HARMONIC,),
+    ),
+    Mutation(
+        "a harmonic without its conjugate",
+        "harmonic_conv.py",
+        "else [2 * u, -2 * v]",
+        "else [u, -v]",
+        (HARMONIC,),
+    ),
+    Mutation(
+        "no zeros between the rows of an image",
+        "harmonic_conv.py",
+        "max(steps, pixels, steps + max(shifts), pixels - min(shifts))",
+        "max(steps, pixels)",
+        (HARMONIC,),
+    ),
+    Mutation(
+        "blocks of a line in the wrong places",
+        "harmonic_conv.py",
+        "lax.dynamic_update_slice_in_dim(y, part, i * block, 1)",
+        "lax.dynamic_update_slice_in_dim(y, part, (count - 1 - i) * block, 1)",
+        ("tests/test_harmonic.py::test_blocks_of_the_line_are_the_line",),
+    ),
+    Mutation(
+        "the dearest algorithm",
+        "algorithms.py",
+        "return min(costs, key=",
+        "return max(costs, key=",
+        ("tests/test_algorithms.py::test_the_cheapest_is_chosen",),
     ),
     Mutation(
         "the last winner of a maximum",
