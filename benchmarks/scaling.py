@@ -142,6 +142,7 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
                 fitted = slope(*line(cases, sweep, way, quantity))
                 cells.append("{:.2f} ± {:.2f}".format(*fitted) if fitted else "-")
         sizes, _ = line(cases, sweep, OURS[0], "seconds")
+        name = name.replace("|", r"\|")  # ends no cell
         rows.append(f"| {name} | {sizes[0]} | {sizes[-1]} | {' | '.join(cells)} |")
     return rows
 
