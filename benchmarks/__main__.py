@@ -36,6 +36,8 @@ ENTRIES = (
     "versus_dense",
     "scaling",
     "steps",
+    "compile",
+    "large",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

@@ -107,24 +107,31 @@ def measure(
 
 def training(model: nnx.Module, images: jax.Array, labels: jax.Array) -> timing.Program:
     """Return one step of Adam as a program."""
-    step, state = training_step(model)
+    step, state = training_step(model, optax.adam(1e-3))
     return timing.prepare(step, state, images, labels)
 
 
-def training_step(model: nnx.Module) -> tuple[Callable[..., Any], Any]:
-    """Return one step of Adam, a function of state, images and labels, and the first state.
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the mean over the images."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def training_step(
+    model: nnx.Module,
+    optimizer: optax.GradientTransformation,
+    score: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+) -> tuple[Callable[..., Any], Any]:
+    """Return one step, a function of state, images and labels, and the first state.
 
     The step returns the loss and the next state.
     """
     model.train()
     definition, weights, rest = nnx.split(model, nnx.Param, ...)
-    optimizer = optax.adam(1e-3)
 
     def loss(weights: Any, rest: Any, images: jax.Array, labels: jax.Array) -> Any:
         model = nnx.merge(definition, weights, rest, copy=True)
         logits = model(images)  # pyright: ignore[reportCallIssue]
-        value = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return value, nnx.split(model, nnx.Param, ...)[2]
+        return score(logits, labels), nnx.split(model, nnx.Param, ...)[2]
 
     def step(state: Any, images: jax.Array, labels: jax.Array) -> Any:
         weights, rest, optimizer_state = state

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 import pdo_jax as pdo
@@ -103,7 +104,7 @@ def epoch(config: Config, name: str) -> float:
     shape = (config.steps, config.batch)
     images = jnp.asarray(rng.normal(size=(*shape, 28, 28, 1)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, 10, shape))
-    step, state = demo_network.training_step(build(config, name))
+    step, state = demo_network.training_step(build(config, name), optax.adam(1e-3))
     compiled = jax.jit(step).lower(state, images[0], labels[0]).compile()
     jax.block_until_ready(compiled(state, images[0], labels[0]))
     batches = list(zip(images, labels, strict=True))

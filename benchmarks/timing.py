@@ -59,12 +59,15 @@ class Timing(Spread):
     flops: float | None
 
 
-def prepare(function: Callable[..., Any], *arguments: Any) -> Program:
+def prepare(
+    function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
+) -> Program:
     """Compile a function of arrays.
 
     Args:
         function: a pure function.
         arguments: the arrays, or trees of arrays, that every call gets.
+        options: of the compiler.
 
     Returns:
         The `Program`. Its operations are counted before the compiler rewrites them, so that the
@@ -72,7 +75,7 @@ def prepare(function: Callable[..., Any], *arguments: Any) -> Program:
     """
     start = time.perf_counter()
     lowered = jax.jit(function).lower(*arguments)
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
     memory = compiled.memory_analysis()
     cost = lowered.cost_analysis() or {}

@@ -16,7 +16,7 @@ models = pdo.models
 
 
 def resnet(**options):
-    variant = dict(invariants=4, downsampling="blur", dropout_rate=0.3)
+    variant = dict(invariants=4, downsampling="blur", dropout_rate=0.3, algorithm="direct")
     return models.ResNet(
         (2, 3), (1, 1), group="p4", num_classes=3, in_features=2, **variant, **options
     )
@@ -183,7 +183,7 @@ def test_it_goes_with_vmap_and_forward_mode():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fold", [False, True])
-def test_programs_are_the_same(fold, tmp_path):
+def test_programs_are_the_same(fold, tmp_path, unhooked):
     """A file holds the forward pass alone, in which nothing is computed twice."""
     x, outputs = np.asarray(draw(PICTURE), np.float32), []
     for i, checkpoint in enumerate((False, True)):

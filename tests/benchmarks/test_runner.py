@@ -22,6 +22,7 @@ TINY = {
     "layer": "--group p4 --cases 1 4 2 3 --batch 1",
     "demo_network": "--families rotated_digits --modes inference --batch 1",
     "construction": "--group p4 --fields 2",
+    "large": "--networks resnet8 --pixels 9 17",
 }
 
 
