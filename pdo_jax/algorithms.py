@@ -152,7 +152,7 @@ def _choose(
         return served[0], "nothing else serves it"
     if not shapes.field:
         return "stencils", "images have few channels, to which stencils are applied"
-    if not isinstance(shapes.batch, int):  # a free batch: all costs grow alike
+    if not isinstance(shapes.batch, int) or not shapes.batch:  # of no known size
         shapes = shapes._replace(batch=16)
     return cheapest({algorithm: seconds(algorithm, basis, shapes) for algorithm in served})
 
