@@ -67,5 +67,6 @@ def missing(python: Path) -> str:
     """Return why there is no escnn, or nothing."""
     if not python.exists():
         return "there is no Python that has it"
-    done = subprocess.run([python, "-c", "import escnn"], capture_output=True)
+    find = "import sys; from importlib.util import find_spec; sys.exit(find_spec('escnn') is None)"
+    done = subprocess.run([python, "-c", find], capture_output=True)
     return "its Python has no escnn" if done.returncode else ""
