@@ -67,10 +67,12 @@ def _primitive(name: str, function: Callable[..., jax.Array]) -> Primitive:
         lambda *arrays, **options: jax.typeof(jax.eval_shape(partial(plain, **options), *arrays))
     )
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=("placement",)))
-    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    # Only the small caches of a CPU ask for slices.
+    # Functions of the program, shared by layers of the same shapes. Only the small caches of a CPU
+    # ask for slices.
+    whole = mlir.lower_fun(plain, multiple_results=False)
     sliced = mlir.lower_fun(partial(function, sliced=True), multiple_results=False)
-    mlir.register_lowering(primitive, sliced, platform="cpu")
+    mlir.register_lowering(primitive, whole, inline=False)
+    mlir.register_lowering(primitive, sliced, platform="cpu", inline=False)
     return primitive
 
 
