@@ -57,7 +57,7 @@ class Config(entry.Options):
     """What is measured."""
     algorithm: str = "auto"
     """How convolutions are computed; those that it does not serve are left to "auto"."""
-    limit: float = 12.0
+    limit: float = 8.0
     """GiB of temporary memory beyond which a program is not run."""
     repeats: int = 3
     """The number of rounds; every round times every program once."""
