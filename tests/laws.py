@@ -365,8 +365,11 @@ CASES = (
     Case("linen-relaxed-lift", linen_layer(pdo.nn.linen.RelaxedLift, 2, 1, **NO_BANDWIDTH,
                                            learn=False), "image", **LINEN, slow=True),
     Case("folded-relaxed", folded(relaxed(pdo.nn.RelaxedConv, 2, 1)), **BROKEN, slow=True),
-    Case("conv-harmonic", layer(pdo.nn.PDOConv, 2, 1, operators="total", algorithm="harmonic"),
-         sizes=FEW, slow=True),
+    *(
+        Case(f"conv-{algorithm}", layer(pdo.nn.PDOConv, 2, 1, operators="total",
+                                        algorithm=algorithm), sizes=FEW, slow=True)
+        for algorithm in ("stencils", "harmonic")
+    ),
 )  # fmt: skip
 
 # They share most with another case, or with the tests of networks: left to the slow tests.
