@@ -28,18 +28,17 @@ MAX_TAPS = 256  # of all stencils together: beyond, compiling their sums takes t
 
 logger = logging.getLogger("pdo_jax.algorithms")
 
-COUNTS = ("products", "ragged", "columns", "taps", "numbers", "weights", "calls")
+COUNTS = ("products", "ragged", "spilled", "windows", "taps", "numbers", "weights", "calls")
 """What is counted: multiplications of the matrix product; again those of a dense convolution whose
-channels are no multiple of 8; numbers that are made for the product; terms of the sums that make
-them; numbers that are moved; numbers of the kernel; calls."""
+channels are no multiple of 8, or whose input and output are above 4 MiB; pixels of all its windows;
+terms of the sums of stencils; numbers that are moved; numbers of the kernel; calls."""
 
 COSTS: dict[str, tuple[float, ...]] = {
-    "direct": (7.9e-11, 3e-11, 1e-9, 0.0, 5e-10, 0.0, 1e-4),
-    "stencils": (5.2e-11, 0.0, 0.0, 1.2e-9, 5.4e-9, 7.3e-9, 6.5e-5),
-    "harmonic": (6.3e-11, 0.0, 0.0, 2.9e-10, 2.2e-8, 5.3e-8, 0.0),
+    "direct": (5.3e-11, 2.7e-11, 3.3e-11, 2.0e-8, 0.0, 3.7e-9, 6.6e-9, 2.6e-5),
+    "stencils": (4.4e-11, 0.0, 0.0, 0.0, 9.7e-10, 5.2e-9, 3.6e-9, 9.2e-5),
+    "harmonic": (7.1e-11, 0.0, 0.0, 0.0, 2.7e-10, 2.2e-8, 4.3e-8, 0.0),
 }
 """Seconds for one of each `COUNTS`, forward and backward, in float32 on one core of a CPU."""
-
 
 SMALL = 3e-4
 """Seconds of which nothing is worth saving: the dense convolution compiles in a fraction of the
@@ -97,7 +96,7 @@ def counts(algorithm: str, basis: FilterBasis, shapes: Shapes) -> tuple[float, .
     numbers = shapes.batch * math.prod(shapes.sizes) * inputs + pixels * outputs
     if algorithm == "harmonic":
         found = _harmonic(basis, shapes)
-        return found.products, 0, found.columns, found.taps, found.numbers, found.weights, 1
+        return found.products, 0, 0, 0, found.taps, found.numbers, found.weights, 1
     if algorithm == "stencils":
         stencils, narrower = span(basis)[0], min(inputs, outputs)
         weights = len(stencils) * inputs * outputs
@@ -105,11 +104,13 @@ def counts(algorithm: str, basis: FilterBasis, shapes: Shapes) -> tuple[float, .
         padded = math.prod(n + sum(pads) for n, pads in zip(shapes.sizes, shapes.pads, strict=True))
         padded *= shapes.batch
         taps = int(np.count_nonzero(stencils)) * narrower * pixels
-        return weights * padded, 0, len(stencils) * narrower * padded, taps, numbers, weights, 1
+        return weights * padded, 0, 0, 0, taps, numbers, weights, 1
     taps = basis.size**basis.group.ndim
     weights = taps * inputs * outputs
-    ragged = weights * pixels if inputs % 8 or outputs % 8 else 0
-    return weights * pixels, ragged, taps * inputs * pixels, 0, numbers, weights, 1
+    products = weights * pixels
+    ragged = products if inputs % 8 or outputs % 8 else 0
+    spilled = products if numbers > 2**20 else 0
+    return products, ragged, spilled, taps * pixels, 0, numbers, weights, 1
 
 
 def seconds(algorithm: str, basis: FilterBasis, shapes: Shapes) -> float:

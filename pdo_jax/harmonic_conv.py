@@ -176,14 +176,12 @@ class Counts(NamedTuple):
 
     Attributes:
         products: multiplications of the matrix products.
-        columns: numbers that the products take.
-        taps: terms of all the sums that make them.
+        taps: terms of all the sums of stencils.
         numbers: numbers that are transformed over the rotations, those beside blocks included.
         weights: numbers of the weights.
     """
 
     products: int
-    columns: int
     taps: int
     numbers: int
     weights: int
@@ -223,7 +221,6 @@ def counts(
     phases = math.prod(placement.enlargement)
     return Counts(
         products=(2 * of_inner * inner + of_edges * edges) * inputs * outputs * pixels * phases,
-        columns=(of_inner * inner + of_edges * edges) * inputs * pixels * phases,
         taps=taps * inputs * pixels,
         numbers=(pixels + beside) * math.prod(placement.strides) * order * inputs,
         weights=of_edges * order * inputs * outputs,
