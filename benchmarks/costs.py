@@ -115,7 +115,7 @@ def run(config: Config) -> entry.Report:
                  for name, cost in zip(algorithms.COUNTS, costs[way], strict=True)}
         | {f"{name}, fitted": value for name, value in judge(points[::2], costs).items()}
         | {f"{name}, held out": value for name, value in judge(points[1::2], costs).items()},
-        lines=[],
+        lines=["COSTS of pdo_jax.algorithms:", *(f'    "{way}": {costs[way]},' for way in WAYS)],
     )  # fmt: skip
 
 
