@@ -34,9 +34,9 @@ channels are no multiple of 8, or whose input and output are above 4 MiB; pixels
 terms of the sums of stencils; numbers that are moved; numbers of the kernel; calls."""
 
 COSTS: dict[str, tuple[float, ...]] = {
-    "direct": (5.3e-11, 2.7e-11, 3.3e-11, 2.0e-8, 0.0, 3.7e-9, 6.6e-9, 2.6e-5),
-    "stencils": (4.4e-11, 0.0, 0.0, 0.0, 9.7e-10, 5.2e-9, 3.6e-9, 9.2e-5),
-    "harmonic": (7.1e-11, 0.0, 0.0, 0.0, 2.7e-10, 2.2e-8, 4.3e-8, 0.0),
+    "direct": (5.54e-11, 3.26e-11, 3.6e-11, 2.06e-08, 0.0, 2.97e-09, 8.26e-09, 0.0),
+    "stencils": (4.47e-11, 0.0, 0.0, 0.0, 9.82e-10, 4.7e-09, 4.63e-09, 0.000158),
+    "harmonic": (6.85e-11, 0.0, 0.0, 0.0, 2.73e-10, 2.21e-08, 3.97e-08, 0.0),
 }
 """Seconds for one of each `COUNTS`, forward and backward, in float32 on one core of a CPU."""
 

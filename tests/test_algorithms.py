@@ -4,6 +4,7 @@ Most of it is asked of `algorithms` itself, without an array; the costs are repl
 make the choice plain, since those of the library are measured, and change.
 """
 
+import json
 import logging
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import pdo_jax as pdo
+from benchmarks.__main__ import RESULTS
 from pdo_jax import algorithms, harmonic_conv
 from pdo_jax.algorithms import COUNTS, Shapes
 
@@ -231,3 +233,10 @@ def test_many_fields_of_a_large_group_are_worth_the_transform():
     assert choose(B, large)[0] == "harmonic"
     costs = [algorithms.seconds(way, B, large) for way in WAYS]
     assert 2 * costs[2] < min(costs[:2])
+
+
+def test_the_costs_are_those_that_were_measured():
+    record = json.loads((RESULTS / "costs.json").read_text())
+    for way in WAYS:
+        measured = [record["metrics"][f"{way}, {name}"] for name in COUNTS]
+        assert list(algorithms.COSTS[way]) == measured
