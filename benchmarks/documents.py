@@ -57,8 +57,9 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "published": ("recipes.md", lambda: published.lines(published.records())),
     "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
     "kinds": ("recipes.md", lambda: kinds.lines(kinds.records())),
-    "tasks": ("relaxed.md", lambda: tasks.accuracies(tasks.records())),
-    "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.records())),
+    "tasks": ("relaxed.md", lambda: tasks.accuracies(tasks.record())),
+    "tasks_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record())),
+    "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record())),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }

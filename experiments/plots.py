@@ -300,8 +300,8 @@ def amounts(
                 axes.plot(epochs, values.T, color=colour, lw=0.6, alpha=0.5)
                 (mean,) = axes.plot(epochs, values.mean(0), color=colour, lw=2)
                 handles[name.split("/")[1]] = mean
-            axes.set_ylim(bottom=0)
             axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylim(bottom=0)  # of the row, after its last panel: this ends autoscaling
     for axes, task in zip(panels[0], curves, strict=True):
         axes.set_title(task, fontsize=11)
     for axes in panels[-1]:
