@@ -13,7 +13,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     Example:
         >>> print(table([["", "CNN"], ["accuracy", "99.1"]]))
                    CNN
-        -------------
+        --------------
         accuracy  99.1
     """
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

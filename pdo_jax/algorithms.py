@@ -11,6 +11,7 @@ by how much, on shapes that took no part in the fit.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -87,6 +88,7 @@ def obstacle(algorithm: str, basis: FilterBasis, shapes: Shapes, feature_group_c
     return f"a basis whose stencils have {taps} taps, above {MAX_TAPS}" if taps > MAX_TAPS else ""
 
 
+@functools.lru_cache(maxsize=1024)  # asked again by every eager call
 def counts(algorithm: str, basis: FilterBasis, shapes: Shapes) -> tuple[float, ...]:
     """Return how many there are of each of `COUNTS`, for one forward pass."""
     order = basis.group.order
