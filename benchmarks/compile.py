@@ -5,7 +5,8 @@
     compile    XLA makes machine code of it
 
 JAX's caches are emptied before each; basis and group have been made with the network. A step is
-forward, backward, SGD with momentum and the running statistics, in one program.
+forward, backward, SGD with momentum and the running statistics, in one program. Beside the seconds
+that pass, those of the processor are recorded, which a busy machine hardly changes.
 """
 
 from __future__ import annotations
@@ -74,9 +75,11 @@ def measure(config: Config, network: str, algorithm: str) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((config.batch, pixels, pixels, channels), jnp.float32)
     labels = jax.ShapeDtypeStruct((config.batch,), jnp.int32)
     samples: dict[str, list[float]] = {part: [] for part in PARTS}
+    processor: list[float] = []
     characters = 0
     for _ in range(config.repeats):
         jax.clear_caches()
+        busy = time.process_time()
         times = [time.perf_counter()]
         traced = jax.jit(step).trace(state, images, labels)
         times.append(time.perf_counter())
@@ -84,11 +87,13 @@ def measure(config: Config, network: str, algorithm: str) -> dict[str, Any]:
         times.append(time.perf_counter())
         lowered.compile()
         times.append(time.perf_counter())
+        processor.append(time.process_time() - busy)
         for part, start, end in zip(PARTS, times[:-1], times[1:], strict=True):
             samples[part].append(end - start)
         characters = len(lowered.as_text())
     spreads = {part: timing.spread(samples[part]) for part in PARTS}
-    return {"seconds": spreads, "characters": characters}
+    processor_seconds = timing.spread(processor)
+    return {"seconds": spreads, "processor": processor_seconds, "characters": characters}
 
 
 def choose(model: nnx.Module, algorithm: str) -> None:
@@ -105,10 +110,11 @@ def total(case: dict[str, Any]) -> float:
 
 def lines(cases: list[dict[str, Any]]) -> list[str]:
     """Return the table: a row a network and algorithm."""
-    rows = [["network", "algorithm", *PARTS, "together", "program"]]
+    rows = [["network", "algorithm", *PARTS, "together", "of the processor", "program"]]
     for case in cases:
         seconds = [_median(case["seconds"][part]) for part in PARTS]
-        numbers = [f"{value:.1f} s" for value in (*seconds, sum(seconds))]
+        together = (sum(seconds), _median(case["processor"]))
+        numbers = [f"{value:.1f} s" for value in (*seconds, *together)]
         size = f"{case['characters'] / 1e6:.2f} MB"
         rows.append([case["network"], case["algorithm"], *numbers, size])
     return tables.markdown(rows)
