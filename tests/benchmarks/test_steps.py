@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 from flax import nnx
 
@@ -58,7 +59,8 @@ def test_metrics_are_images_per_second():
 def test_entry_writes_a_record_and_a_table(tmp_path):
     out = tmp_path / "result.json"
     options = f"--escnn {tmp_path}/python --out {out} --cores 0"
-    main(f"steps --network mnist_rot --batch 2 --repeats 1 --algorithms auto {options}".split())
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        main(f"steps --network mnist_rot --batch 2 --repeats 1 --algorithms auto {options}".split())
     record = json.loads(out.read_text())
     assert record["name"] == "steps_mnist_rot"
     (case,) = cases(record)
