@@ -21,9 +21,10 @@ PACKAGE = ROOT / "pdo_jax"
 ROWS = (
     ("groups", "stencils", "operators"),
     ("basis",),
-    ("span",),
-    ("kernels", "windows", "stencil_conv"),
-    ("conv", "harmonic", "relaxed", "pde", "fields", "equivariance"),
+    ("span", "harmonic"),
+    ("kernels", "windows", "stencil_conv", "harmonic_conv"),
+    ("algorithms",),
+    ("conv", "relaxed", "pde", "fields", "equivariance"),
     ("nn",),
     ("models", "export"),
 )
