@@ -144,6 +144,8 @@ def _choose(
         return "direct", f"nothing else is measured on {jax.default_backend()}"
     if np.dtype(dtype).itemsize < 4:
         return "direct", f"nothing else is measured in {np.dtype(dtype)}"
+    if max(*shapes.strides, *shapes.enlargement) > 1:
+        return "direct", "nothing else is measured with strides"
     served = [
         algorithm
         for algorithm in ALGORITHMS[1:]
