@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
+from pdo_jax.span import echelon
 
 
 class Rotations(NamedTuple):
@@ -101,22 +102,11 @@ def harmonics(basis: FilterBasis) -> tuple[tuple[tuple[int, np.ndarray], ...], n
     cosets, order = elements.shape
     values = np.swapaxes(basis.values[elements], 0, 1)  # (n, cosets, M, k, k)
     turned = np.fft.fft(values.reshape(order, cosets * basis.num_operators, -1), axis=0) / order
-    scale = np.linalg.norm(basis.values)
+    scale = float(np.linalg.norm(basis.values))
     found, coefficients = [], []
     for s in range(order // 2 + 1):
         filters = np.real(turned[s]) if _is_real(s, order) else turned[s]
-        _, sizes, rows = np.linalg.svd(filters, full_matrices=False)
-        rows = rows[: np.count_nonzero(sizes > 1e-10 * scale)]
-        pivots: list[int] = []
-        for i in range(len(rows)):
-            left = np.abs(rows[i:])
-            row, pivot = np.unravel_index(np.argmax(left >= left.max() * (1 - 1e-9)), left.shape)
-            rows[[i, i + row]] = rows[[i + row, i]]
-            rows[i] /= rows[i, pivot]
-            others = np.arange(len(rows)) != i
-            rows[others] -= np.outer(rows[others, pivot], rows[i])
-            pivots.append(int(pivot))
-        rows = np.where(np.abs(rows) < 1e-12, 0, rows)
+        rows, pivots = echelon(filters, 1e-10 * scale)
         found += [(s, row.reshape(basis.values.shape[2:])) for row in rows]
         coefficients.append(filters[:, pivots].T)
     table = np.concatenate(coefficients).reshape(-1, cosets, basis.num_operators)

@@ -37,8 +37,28 @@ def span(basis: FilterBasis) -> tuple[np.ndarray, np.ndarray]:
         ((12, 5, 5), (8, 9, 12))
     """
     filters = basis.values.reshape(-1, basis.size**basis.group.ndim)
+    rows, pivots = echelon(filters, 1e-10 * float(np.linalg.norm(filters, 2)))
+    stencils = rows.reshape(-1, *basis.values.shape[2:])
+    coefficients = filters[:, pivots].reshape(*basis.values.shape[:2], -1)
+    for array in (stencils, coefficients):
+        array.flags.writeable = False
+    return stencils, coefficients
+
+
+def echelon(filters: np.ndarray, tolerance: float) -> tuple[np.ndarray, list[int]]:
+    """Return the reduced echelon form of real or complex filters, with complete pivoting.
+
+        filters = filters[:, pivots] rows
+
+    Args:
+        filters: `(filters, taps)`.
+        tolerance: singular values up to this are rounding.
+
+    Returns:
+        `(rank, taps)` rows, and the taps where one of them is 1 and the others are 0.
+    """
     _, sizes, rows = np.linalg.svd(filters, full_matrices=False)
-    rows = rows[: np.count_nonzero(sizes > 1e-10 * sizes[0])]
+    rows = rows[: np.count_nonzero(sizes > tolerance)]
     pivots: list[int] = []
     for i in range(len(rows)):
         left = np.abs(rows[i:])
@@ -51,8 +71,4 @@ def span(basis: FilterBasis) -> tuple[np.ndarray, np.ndarray]:
         rows[others] -= np.outer(rows[others, pivot], rows[i])
         pivots.append(int(pivot))
     rows[np.abs(rows) < 1e-12] = 0
-    stencils = rows.reshape(-1, *basis.values.shape[2:])
-    coefficients = filters[:, pivots].reshape(*basis.values.shape[:2], -1)
-    for array in (stencils, coefficients):
-        array.flags.writeable = False
-    return stencils, coefficients
+    return rows, pivots
