@@ -157,6 +157,9 @@ def _choose(
         return served[0], "nothing else serves it"
     if not shapes.field:
         return "stencils", "images have few channels, to which stencils are applied"
+    if not all(isinstance(n, int) for n in shapes.sizes):
+        way = "stencils" if "stencils" in served else "direct"
+        return way, "images of free size have no cost that could be compared"
     if not isinstance(shapes.batch, int) or not shapes.batch:  # of no known size
         shapes = shapes._replace(batch=16)
     return cheapest({algorithm: seconds(algorithm, basis, shapes) for algorithm in served})

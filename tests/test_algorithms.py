@@ -8,6 +8,7 @@ import json
 import logging
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -102,6 +103,13 @@ def test_the_cheapest_is_chosen(price):
 def test_what_does_not_serve_is_not_chosen(price):
     price(3, 1, 2)
     assert choose(groups=2) == ("direct", "nothing else serves it")
+
+
+def test_free_sizes_take_stencils():
+    sizes = jax.export.symbolic_shape("h, w")
+    assert choose(shapes=FIELDS._replace(sizes=sizes)) == (
+        "stencils", "images of free size have no cost that could be compared"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("shapes", [FIELDS, IMAGES], ids=["fields", "images"])
