@@ -10,14 +10,14 @@ Its two gradients are sums of the same kind, and keep no patches:
     dx = sum_r S_r^T (dy W_r^T)                dW_r = (S_r x)^T dy
 
 The stencils cost little: they are sparse, and act on one channel at a time. Batches are worked off
-in slices that stay in the cache. `docs/speed.md` says what that gains.
+in slices that stay in the cache, large images in tiles. `docs/speed.md` says what that gains.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -173,12 +173,11 @@ def _conv_slice(
     return functools.reduce(jnp.add, parts).astype(x.dtype)
 
 
-def _gram_slice(x: jax.Array, y: jax.Array, widens: bool, placement: Placement) -> jax.Array:
-    """Return `(O, R I)`, or `(I, R O)` if the stencils act on `y`."""
-    one, other = (y, _maps(x, placement)) if widens else (x, _maps(y, placement.transposed))
+def _gram_slice(x: jax.Array, y: jax.Array, placement: Placement) -> jax.Array:
+    """Return y^T (S_r x), `(O, R I)`."""
     return lax.dot_general(
-        one.reshape(-1, one.shape[-1]),
-        other,
+        y.reshape(-1, y.shape[-1]),
+        _maps(x, placement),
         dimension_numbers=(((0,), (0,)), ((), ())),
         precision=placement.precision,
         preferred_element_type=_precise(x),
@@ -203,19 +202,20 @@ def _conv(
     # Either matrix has its sum on the last axis, which XLA multiplies twice as fast.
     matrix = weights.reshape(-1, outputs).T if widens else jnp.swapaxes(weights, 1, 2)
     matrix = lax.optimization_barrier(matrix.reshape(-1, count * inputs if widens else inputs))
-    images = _images(x, count * math.prod(space) * min(inputs, outputs)) if sliced else None
-    if images is None:
+    slices = _slices(x, space, count * min(inputs, outputs)) if sliced else None
+    if slices is None:
         return _conv_slice(x, matrix, widens, outputs, placement)
+    x, placement, beyond = slices.windows(x, placement)
 
-    slices = x.reshape(images, -1, *x.shape[1:])
+    def add(y: jax.Array, i: jax.Array, part: jax.Array) -> jax.Array:
+        part = _conv_slice(part, matrix, widens, outputs, placement)
+        part = lax.optimization_barrier(part)[:, None]
+        return lax.dynamic_update_slice(y, part, slices.start(i))
 
-    def body(i: jax.Array, y: jax.Array) -> jax.Array:
-        part = lax.dynamic_index_in_dim(slices, i, 1, keepdims=False)
-        part = lax.optimization_barrier(_conv_slice(part, matrix, widens, outputs, placement))
-        return lax.dynamic_update_index_in_dim(y, part, i, 1)
-
-    y = jnp.zeros((*slices.shape[:2], *space, outputs), x.dtype)
-    return lax.fori_loop(0, slices.shape[1], body, y).reshape(-1, *space, outputs)
+    shape = (n * count for n, count in zip(slices.tile, slices.counts[1:], strict=True))
+    y = jnp.zeros((slices.images, slices.counts[0], *shape, outputs), x.dtype)
+    y = slices.fold(add, y, (x, beyond))
+    return y.reshape(-1, *y.shape[2:])[(slice(None), *map(slice, space))]
 
 
 def _gram(
@@ -226,40 +226,136 @@ def _gram(
     sliced: bool,
 ) -> Float[jax.Array, "r i o"]:
     """Return W_r = (S_r x)^T y = x^T (S_r^T y)."""
-    inputs, outputs, count = x.shape[-1], y.shape[-1], len(placement.stencils)
-    widens = inputs <= outputs
-    area = math.prod(y.shape[1:-1])
-    images = _images(x, count * area * min(inputs, outputs)) if sliced else None
-    if images is None:
-        result = _gram_slice(x, y, widens, placement)
+    widens, count, dtype = x.shape[-1] <= y.shape[-1], len(placement.stencils), x.dtype
+    if not widens:  # the stencils go to the fewer channels
+        x, y, placement = y, x, placement.transposed
+    inputs, outputs = x.shape[-1], y.shape[-1]
+    slices = _slices(y, y.shape[1:-1], count * inputs) if sliced else None
+    if slices is None:
+        result = _gram_slice(x, y, placement)
     else:
-        slices = [a.reshape(images, -1, *a.shape[1:]) for a in (x, y)]
+        x, placement, beyond = slices.windows(x, placement)
+        none = (0,) * len(beyond)
+        y = slices.fill(y, none)
 
-        def body(i: jax.Array, total: jax.Array) -> jax.Array:
-            one, other = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in slices)
-            return total + _gram_slice(one, other, widens, placement)
+        def add(total: jax.Array, i: jax.Array, *parts: jax.Array) -> jax.Array:
+            return total + _gram_slice(*parts, placement)
 
-        shape = (outputs, count * inputs) if widens else (inputs, count * outputs)
-        total = jnp.zeros(shape, _precise(x))
-        result = lax.fori_loop(0, slices[0].shape[1], body, total)
-    if widens:
-        result = result.reshape(outputs, count, inputs).transpose(1, 2, 0)
-    else:
-        result = result.reshape(inputs, count, outputs).swapaxes(0, 1)
-    return result.astype(x.dtype)
+        total = jnp.zeros((outputs, count * inputs), _precise(x))
+        result = slices.fold(add, total, (x, beyond), (y, none))
+    result = result.reshape(outputs, count, inputs).astype(dtype)
+    return result.transpose(1, 2, 0) if widens else result.swapaxes(0, 1)
 
 
-def _images(x: jax.Array, numbers: int) -> int | None:
-    """Return how many images make a slice, a divisor of the batch; None for all of them.
+class Slices(NamedTuple):
+    """How a batch is cut: into slices of several images, or into tiles of one.
+
+    Attributes:
+        images: of a slice. Those of a slice lie far apart in the batch, so that each of several
+            devices that share a batch works on some of them.
+        tile: the pixels of a slice, along every axis of the output.
+        counts: the number of slices of the batch, and of tiles along every axis.
+    """
+
+    images: int
+    tile: tuple[int, ...]
+    counts: tuple[int, ...]
+
+    def windows(
+        self, x: jax.Array, placement: Placement
+    ) -> tuple[jax.Array, Placement, tuple[int, ...]]:
+        """Return input from which slices can be taken, and what is then done to a slice.
+
+        Args:
+            x: the images that the stencils act on.
+            placement: on the whole of them.
+
+        Returns:
+            The images, the placement on a slice, and how many more pixels than a tile it has.
+        """
+        if not self.whole:  # around a tile are its neighbours, not zeros
+            x = _pad(x, placement)
+            placement = placement._replace(pads=((0, 0),) * len(placement.pads))
+        sides = zip(placement.extents, placement.pads, strict=True)
+        beyond = tuple(extent - 1 - low - high for extent, (low, high) in sides)
+        return self.fill(x, beyond), placement, beyond
+
+    def fill(self, x: jax.Array, beyond: Sequence[int]) -> jax.Array:
+        """Append the zeros that the last tiles need: `(images, slices, H, W, ...)`."""
+        axes = zip(self.tile, self.counts[1:], beyond, x.shape[1:-1], strict=True)
+        pads = ((0, n * count + more - size, 0) for n, count, more, size in axes)
+        x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+        return x.reshape(self.images, -1, *x.shape[1:])
+
+    def fold(
+        self,
+        step: Callable[..., jax.Array],
+        result: jax.Array,
+        *images: tuple[jax.Array, Sequence[int]],
+    ) -> jax.Array:
+        """Return step(... step(step(result, 0), 1) ..., n - 1), each with its slices.
+
+        Args:
+            step: `step(result, i, *parts)`, the next result.
+            result: the first one.
+            *images: filled, and how many more pixels than a tile a part has along every axis.
+        """
+
+        def parts(i: jax.Array) -> list[jax.Array]:
+            return [self._part(x, i, beyond) for x, beyond in images]
+
+        count = math.prod(self.counts)
+        if self.whole:  # one after the other, and read where they are
+            return lax.fori_loop(0, count, lambda i, result: step(result, i, *parts(i)), result)
+
+        # The loop carries tiles. Taken where they are used, they would not be written down: XLA
+        # would cut them out again in every stencil, and work out for every number where it lies.
+        def body(i: jax.Array, carry: Any) -> Any:
+            return step(carry[0], i, *carry[1]), parts(i + 1)
+
+        return lax.fori_loop(0, count, body, (result, parts(jnp.zeros((), jnp.int32))))[0]
+
+    def _part(self, x: jax.Array, i: jax.Array, beyond: Sequence[int]) -> jax.Array:
+        """Return the `i`-th slice of filled images; behind the last, some slice."""
+        sizes = (n + more for n, more in zip(self.tile, beyond, strict=True))
+        return lax.dynamic_slice(x, self.start(i), (len(x), 1, *sizes, x.shape[-1]))[:, 0]
+
+    def start(self, i: jax.Array) -> list[jax.Array]:
+        """Return where the `i`-th slice begins, along every axis of filled images."""
+        zero = jnp.zeros((), i.dtype)
+        if self.whole:
+            return [zero, i, *(zero for _ in self.tile), zero]
+        first, *places = jnp.unravel_index(i, self.counts)
+        return [zero, first, *(p * n for p, n in zip(places, self.tile, strict=True)), zero]
+
+    @property
+    def whole(self) -> bool:
+        """Whether images are not cut."""
+        return max(self.counts[1:]) == 1
+
+
+def _slices(x: jax.Array, space: Sequence[Any], numbers: int) -> Slices | None:
+    """Return how a batch is cut; None if it is not.
 
     Args:
         x: the batch.
-        numbers: how many numbers an image has between the stencils and the product.
+        space: the pixels of an image between the stencils and the product.
+        numbers: how many numbers a pixel has there.
     """
-    batch, most = x.shape[0], SLICE_BYTES // (numbers * x.dtype.itemsize)
-    if not isinstance(batch, int) or batch <= most:  # a free batch has no divisors
+    batch, area = x.shape[0], math.prod(space)
+    if not isinstance(batch, int) or not isinstance(area, int):  # free sizes have no divisors
         return None
-    return max((n for n in range(1, most + 1) if batch % n == 0), default=1)
+    most = max(1, SLICE_BYTES // (numbers * x.dtype.itemsize))
+    if batch * area <= most:
+        return None
+    if area <= 2 * most:  # what the tiles of larger ones share is computed for each
+        images = max(n for n in range(1, max(1, most // area) + 1) if batch % n == 0)
+        return Slices(images, tuple(space), (batch // images, *(1 for _ in space)))
+    tile = list(space)
+    while math.prod(tile) > most:
+        longest = max(range(len(tile)), key=tile.__getitem__)
+        tile[longest] = -(-tile[longest] // 2)
+    return Slices(1, tuple(tile), (batch, *(-(-n // t) for n, t in zip(space, tile, strict=True))))
 
 
 _conv_p, _gram_p = primitive_pair(

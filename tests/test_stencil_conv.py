@@ -114,24 +114,57 @@ def test_how_few_stencils_there_are():
     )
 
 
+SLICED = {
+    "p4": ("p4", (5, 5), (1, 2), {}),
+    "fewer channels": ("p4", (5, 7), (2, 1), dict(padding=[(0, 3), 2], kernel_dilation=(1, 2))),
+    "many more": ("p4", (6, 4), (1, 3), dict(padding="VALID")),
+    "O": ("O", (3, 4, 2), (1, 1), {}),
+}
+
+
 @pytest.mark.slow
-def test_a_batch_in_slices_is_the_batch(monkeypatch):
-    B = pdo.filter_basis("p4", operators="total")
-    x, w = normal(6, 5, 5, 4, 1), normal(6, 4, 1, 2, seed=1)
-    cotangent = normal(6, 5, 5, 4, 2, seed=2)
+@pytest.mark.parametrize(("group", "space", "channels", "options"), SLICED.values(), ids=SLICED)
+def test_a_batch_in_slices_is_the_batch(monkeypatch, group, space, channels, options):
+    B = pdo.filter_basis(group, operators="total")
+    order = B.group.order
+    x, w = normal(6, *space, order, channels[0]), normal(B.num_operators, order, *channels, seed=1)
 
-    def compiled():
-        return gradients(lambda x, w: pdo.group_conv(x, w, B, algorithm="stencils"), cotangent)
+    def call(x, w):
+        return pdo.group_conv(x, w, B, **options, algorithm="stencils")
 
-    image = 6 * 25 * 4 * x.itemsize  # the narrower side of 6 stencils
-    whole = compiled()(x, w)
-    for images in (0.5, 4):  # slices of one and of three
+    cotangent = normal(*jax.eval_shape(call, x, w).shape, seed=2)
+    pixels = np.prod(cotangent.shape[1:-2])
+    image = len(span(B)[0]) * order * min(channels) * pixels * x.itemsize
+    whole = gradients(call, cotangent)(x, w)
+    # Tiles, some with zeros behind the last; slices of one image, and of three.
+    for images in (1 / pixels, 0.3, 1, 4):
         monkeypatch.setattr(stencil_conv, "SLICE_BYTES", int(images * image))
         jax.clear_caches()
-        for a, b in zip(compiled()(x, w), whole, strict=True):
+        for a, b in zip(gradients(call, cotangent)(x, w), whole, strict=True):
             assert error(a, b) < 1e-12
-    text = compiled().lower(x, w).as_text()
+    text = gradients(call, cotangent).lower(x, w).as_text()
     assert text.count("stablehlo.while") >= 3  # or nothing above was sliced
+    jax.clear_caches()
+
+
+@pytest.mark.slow
+def test_a_large_image_takes_no_patches(monkeypatch):
+    B = pdo.filter_basis("p8")
+    x = jax.ShapeDtypeStruct((1, 256, 256, 8, 2), jnp.float32)
+    w = jax.ShapeDtypeStruct((B.num_operators, 8, 2, 2), jnp.float32)
+
+    def copies_of_the_image():
+        jax.clear_caches()
+
+        def step(x, w, dy):
+            return jax.vjp(lambda x, w: pdo.group_conv(x, w, B, algorithm="stencils"), x, w)[1](dy)
+
+        compiled = jax.jit(step, compiler_options=QUICK).lower(x, w, x).compile()
+        return compiled.memory_analysis().temp_size_in_bytes / (x.size * x.dtype.itemsize)
+
+    assert copies_of_the_image() < 4
+    monkeypatch.setattr(stencil_conv, "SLICE_BYTES", 2**40)
+    assert copies_of_the_image() > 12  # one for each stencil
     jax.clear_caches()
 
 
