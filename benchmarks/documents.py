@@ -15,10 +15,12 @@ from typing import Any
 
 from benchmarks import (
     budget,
+    compile,
     distance,
     drift,
     equivariance,
     kinds,
+    large,
     pde_equivariance,
     published,
     relaxed,
@@ -49,6 +51,8 @@ OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "costs": ("speed.md", crossover.lines),
     "versus_dense": ("speed.md", versus_dense.lines),
     "scaling": ("speed.md", scaling.lines),
+    "large": ("large.md", large.lines),
+    "compile": ("large.md", compile.lines),
     "steps_mnist_rot": ("speed.md", steps.lines),
     "steps_resnet44": ("speed.md", steps.lines),
 }

@@ -57,12 +57,14 @@ class Config(entry.Options):
     """What is measured."""
     algorithm: str = "auto"
     """How convolutions are computed; those that it does not serve are left to "auto"."""
-    limit: float = 8.0
+    limit: float = 16.0
     """GiB of temporary memory beyond which a program is not run."""
-    repeats: int = 3
+    cores: int = 2
+    """Pin the process to so many CPU cores; 0 leaves it free."""
+    repeats: int = 2
     """The number of rounds; every round times every program once."""
-    warmup: int = 1
-    """The number of calls of every program before the first round."""
+    warmup: int = 0
+    """The number of calls of every program before the first round; a call takes seconds."""
 
 
 def run(config: Config) -> entry.Report:

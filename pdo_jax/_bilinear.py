@@ -63,9 +63,12 @@ def primitive_pair(
 def _primitive(name: str, function: Callable[..., jax.Array]) -> Primitive:
     primitive = Primitive(name)
     plain = partial(function, sliced=False)
-    primitive.def_abstract_eval(
-        lambda *arrays, **options: jax.typeof(jax.eval_shape(partial(plain, **options), *arrays))
-    )
+    traced = jax.jit(plain, static_argnames=("placement",))  # once for all layers of a shape
+
+    def shape(*arrays: Any, **options: Any) -> Any:
+        return jax.typeof(jax.eval_shape(partial(traced, **options), *arrays))
+
+    primitive.def_abstract_eval(shape)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=("placement",)))
     # Functions of the program, shared by layers of the same shapes. Only the small caches of a CPU
     # ask for slices.

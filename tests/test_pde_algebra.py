@@ -9,6 +9,7 @@ import pytest
 
 import pdo_jax as pdo
 from benchmarks import pde_equivariance
+from pdo_jax.pde import windows
 
 TAU = 2 * np.pi
 ALPHA = 0.65
@@ -117,6 +118,21 @@ def test_convection_is_that_of_the_oracle():
                 weight = np.prod(1 - np.abs(np.array([row, column, turn]) - where))
                 expected[i, j, t, c] += weight * x[row, column, turn % orientations, c]
     np.testing.assert_allclose(OPERATORS["convection"](x), expected, atol=1e-12)
+
+
+def test_bands_of_large_fields_are_the_whole(monkeypatch):
+    x, dy = random((3, 4, 5, 8, 2)), jnp.asarray(random((3, 4, 5, 8, 2), seed=1))
+
+    def run():
+        jax.clear_caches()
+        convect = jax.jit(lambda x, shift: jax.vjp(pdo.pde.convection, x, shift)[1](dy))
+        return jax.tree.leaves((convect(x, SHIFT), pdo.pde.convection(x, SHIFT)))
+
+    whole = run()
+    monkeypatch.setattr(windows, "BAND_BYTES", x[0].nbytes // 6)  # one row or column
+    for a, b in zip(run(), whole, strict=True):
+        np.testing.assert_array_equal(a, b)
+    jax.clear_caches()
 
 
 # ---------------------------------------------------------------------------------------- algebra

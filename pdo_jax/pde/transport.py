@@ -123,28 +123,29 @@ def _pass(x: jax.Array, by: jax.Array, *, axis: int, weights: str, one_by_one: b
             _looked_up(x, d, axis) * weigh(by - d).astype(x.dtype) for d in (near, near + 1)
         )
         return first + second
-    _, height, width, orientations, channels = x.shape
+    orientations, channels = x.shape[-2:]
     # Orientation and channel as one axis, as in `windows`; an angle is a step of C along it.
-    along, n, stride = (2, orientations, channels) if axis == 3 else (axis - 1, x.shape[axis], 1)
+    along, n, stride = (3, orientations, channels) if axis == 3 else (axis, x.shape[axis], 1)
     by = by.reshape(-1)
     # A number that is none must not decide how long a loop is.
     finite = jnp.where(jnp.isnan(by), 0, by)
     first = jnp.ceil(jnp.min(finite)).astype(np.int32) - 1
     last = jnp.floor(jnp.max(finite)).astype(np.int32) + 1
 
-    def one(x: jax.Array) -> jax.Array:
-        flat = x.reshape(height, width, -1)
-        around = flat if axis == 3 else jnp.zeros_like(flat)
-        wide = lax.optimization_barrier(jnp.concatenate([around, flat, around], along))
+    def one(part: jax.Array) -> jax.Array:
+        around = part if axis == 3 else jnp.zeros_like(part)
+        wide = lax.optimization_barrier(jnp.concatenate([around, part, around], along))
 
         def add(d: jax.Array, y: jax.Array) -> jax.Array:
             start = stride * jnp.clip(np.int32(n) - d, 0, 2 * n)
-            part = lax.dynamic_slice_in_dim(wide, start, flat.shape[along], along)
-            return y + part * weigh(by - d.astype(by.dtype)).astype(x.dtype)
+            moved = lax.dynamic_slice_in_dim(wide, start, part.shape[along], along)
+            return y + moved * weigh(by - d.astype(by.dtype)).astype(x.dtype)
 
-        return lax.fori_loop(first, last + 1, add, jnp.zeros_like(flat)).reshape(x.shape)
+        return lax.fori_loop(first, last + 1, add, jnp.zeros_like(part))
 
-    return windows.over_examples(one, True, x)
+    flat = x.reshape(*x.shape[:3], -1)
+    # Rows that move sideways know nothing of each other, nor do columns that move upwards.
+    return windows.over_bands(one, flat, 2 if axis == 1 else 1).reshape(x.shape)
 
 
 def _looked_up(x: jax.Array, d: jax.Array, axis: int) -> jax.Array:

@@ -14,6 +14,7 @@ of one orientation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ Kernel = _check.Array | Callable[..., jax.Array]
 
 # XLA on CPU makes vector instructions of loops that combine so many slices, not of longer ones.
 TAPS_TOGETHER = 30
+BAND_BYTES = 2**20  # of a band of a large example, that what is made of it stays in the caches
 
 
 Window = tuple[int, int, int]  # (kH, kW, kOr)
@@ -232,6 +234,32 @@ def over_examples(function: Callable[..., Any], one_by_one: bool, *arrays: jax.A
     if one_by_one:
         return lax.map(lambda one: function(*one), arrays)
     return jax.vmap(function)(*arrays)
+
+
+def over_bands(function: Callable[[jax.Array], jax.Array], x: jax.Array, axis: int) -> jax.Array:
+    """Apply a function to every example, and of large ones to a band at a time.
+
+    Args:
+        function: of `(1, H, W, ...)` with fewer pixels along `axis`; does not change the shape.
+        x: `(N, H, W, ...)`.
+        axis: along which examples are cut.
+    """
+    count, size = x.shape[0], x.shape[axis]
+    if not all(isinstance(n, int) for n in x.shape):  # free sizes have no divisors
+        return lax.map(lambda one: function(one[None])[0], x)
+    bytes_of_one = math.prod(x.shape[1:]) * x.dtype.itemsize
+    most = size if bytes_of_one <= 4 * BAND_BYTES else max(1, BAND_BYTES * size // bytes_of_one)
+    band = max(n for n in range(1, most + 1) if size % n == 0)
+    shape = [1, *x.shape[1:]]
+    shape[axis] = band
+
+    def body(i: jax.Array, x: jax.Array) -> jax.Array:  # each band is put where it was
+        start = [jnp.zeros((), i.dtype)] * x.ndim
+        start[0], start[axis] = i // (size // band), i % (size // band) * band
+        part = function(lax.dynamic_slice(x, start, shape))
+        return lax.dynamic_update_slice(x, part, start)
+
+    return lax.fori_loop(0, count * (size // band), body, x)
 
 
 def primitive(name: str, function: Callable[..., Any], *, results: bool = False) -> Primitive:
