@@ -63,8 +63,8 @@ class Config(entry.Options):
     """Pin the process to so many CPU cores; 0 leaves it free."""
     repeats: int = 2
     """The number of rounds; every round times every program once."""
-    warmup: int = 0
-    """The number of calls of every program before the first round; a call takes seconds."""
+    warmup: int = 1
+    """The number of calls of every program before the first round."""
 
 
 def run(config: Config) -> entry.Report:
