@@ -182,9 +182,23 @@ MUTATIONS = (
     Mutation(
         "images of a batch in the wrong slices",
         "stencil_conv.py",
-        "lax.dynamic_update_index_in_dim(y, part, i, 1)",
-        "lax.dynamic_update_index_in_dim(y, part, slices.shape[1] - 1 - i, 1)",
-        ("tests/test_stencil_conv.py::test_a_batch_in_slices_is_the_batch",),
+        "lax.dynamic_update_slice(y, part, slices.start(i))",
+        "lax.dynamic_update_slice(y, part, slices.start(math.prod(slices.counts) - 1 - i))",
+        ("tests/test_stencil_conv.py::test_a_batch_in_slices_is_the_batch[p4]",),
+    ),
+    Mutation(
+        "every tile of an image the one before",
+        "stencil_conv.py",
+        "return step(carry[0], i, *carry[1]), parts(i + 1)",
+        "return step(carry[0], i, *carry[1]), parts(i)",
+        ("tests/test_stencil_conv.py::test_a_batch_in_slices_is_the_batch[p4]",),
+    ),
+    Mutation(
+        "bands of a large field in the wrong places",
+        "pde/windows.py",
+        "i // (size // band), i % (size // band) * band",
+        "i // (size // band), i % (size // band)",
+        ("tests/test_pde_algebra.py::test_bands_of_large_fields_are_the_whole",),
     ),
     Mutation(
         "harmonics not mirrored in the gradient",

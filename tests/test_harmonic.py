@@ -1,14 +1,10 @@
 """The convolution after a Fourier transform over the group, against the one by kernels.
 
 Equal outputs and gradients over groups and geometries; then what is new: the harmonics themselves,
-the blocks of the line of pixels, derivatives of every order, batching, memory.
+the blocks of the line of pixels, free batches, memory.
 """
 
-import subprocess
-import sys
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -145,18 +141,6 @@ def test_images_have_no_frequencies():
         assert one == same
 
 
-@pytest.mark.slow
-def test_half_precision_sums_in_float32():
-    B = pdo.filter_basis("p4", operators="total", orientation=0.3)
-    given = arguments(group_conv(B), B, (6, 6), channels=(32, 2))
-    given = [jnp.asarray(a, "bfloat16") for a in given]
-    results = gradients(group_conv(B), "harmonic")(*given)
-    exact = gradients(group_conv(B), "direct")(*(a.astype("float64") for a in given))
-    for a, b in zip(results, exact, strict=True):
-        assert a.dtype == jnp.bfloat16
-        assert error(a, b) < 6e-3  # rounded once before the products, and once after
-
-
 # ---------------------------------------------------------------- harmonics
 
 
@@ -273,45 +257,6 @@ def test_no_image_of_a_batch_reaches_another(monkeypatch, bytes_):
 
 
 @pytest.mark.slow
-def test_second_derivatives_in_either_mode():
-    B = pdo.filter_basis("p3", **FEW_TAPS)
-    x, w = normal(1, 3, 2, 3, 1), normal(3, 3, 1, 1, seed=1)
-    v = normal(*x.shape, seed=2), normal(*w.shape, seed=3)
-
-    def run(algorithm):
-        def slopes(x, w):
-            loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm=algorithm)))  # noqa: E731
-            return jax.grad(loss, (0, 1))(x, w)
-
-        def along(x, w):
-            return sum(jnp.vdot(a, b) for a, b in zip(slopes(x, w), v, strict=True))
-
-        return *jax.jvp(slopes, (x, w), v)[1], *jax.grad(along, (0, 1))(x, w)
-
-    exact, found = (
-        jax.jit(lambda a=a: run(a), compiler_options=QUICK)() for a in ("direct", "harmonic")
-    )
-    for a, b in zip(found, exact, strict=True):
-        assert error(a, b) < 1e-12
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (2, -1)], ids=str)
-def test_vmap_of_gradients_is_a_loop(axes):
-    B = pdo.filter_basis("p3", **FEW_TAPS)
-    xs, ws = normal(3, 2, 4, 5, 3, 2), normal(3, 3, 3, 2, 1, seed=1)
-    cotangent = normal(2, 4, 5, 3, 1, seed=2)
-    run = gradients(group_conv(B), "harmonic")
-    expected = [run(xs[b if axes[0] is not None else 0], ws[b if axes[1] is not None else 0],
-                    cotangent) for b in range(3)]  # fmt: skip
-    x = xs[0] if axes[0] is None else np.moveaxis(xs, 0, axes[0])
-    w = ws[0] if axes[1] is None else np.moveaxis(ws, 0, axes[1])
-    mapped = jax.vmap(run, in_axes=(*axes, None))(x, w, cotangent)
-    for a, *b in zip(mapped, *expected, strict=True):
-        assert error(a, np.stack(b)) < 1e-12
-
-
-@pytest.mark.slow
 def test_a_free_batch_is_exported(tmp_path, unhooked):  # it is no int
     layer = pdo.nn.PDOConv(2, 1, "p3", **FEW_TAPS, algorithm="harmonic", rngs=nnx.Rngs(0))
     pdo.export.save(layer, tmp_path / "layer.pdo", (None, 4, 5, 3, 2), fold=False)
@@ -320,33 +265,6 @@ def test_a_free_batch_is_exported(tmp_path, unhooked):  # it is no int
     for batch in (1, 3):
         x = normal(batch, 4, 5, 3, 2).astype("float32")
         assert error(program(x), layer(x)) < 2e-5
-
-
-SHARDED = """
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-import pdo_jax as pdo
-from pdo_jax import harmonic_conv
-harmonic_conv.BLOCK_BYTES = 1 << 13
-assert len(jax.devices()) == 2
-B = pdo.filter_basis("p3", operators="total", order=1)
-x = jax.random.normal(jax.random.key(0), (16, 6, 6, 3, 2))
-w = jax.random.normal(jax.random.key(1), (3, 3, 2, 2))
-def run(x, w):
-    loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm="harmonic")))
-    return jax.value_and_grad(loss, (0, 1))(x, w)
-mesh = Mesh(np.array(jax.devices()), ("data",))
-split = jax.device_put(x, NamedSharding(mesh, P("data")))
-whole, parts = jax.jit(run)(x, w), jax.jit(run)(split, jax.device_put(w, NamedSharding(mesh, P())))
-for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-"""
-
-
-@pytest.mark.slow
-def test_a_batch_over_several_devices():
-    flags = "--xla_force_host_platform_device_count=2"
-    subprocess.run([sys.executable, "-c", SHARDED], env={"XLA_FLAGS": flags}, check=True)
 
 
 # ---------------------------------------------------------------- memory

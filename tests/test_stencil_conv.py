@@ -1,11 +1,8 @@
 """The convolution by stencils against the convolution by kernels, which has its own oracles.
 
 Equal outputs and gradients over groups and schemes; then what is new: the stencils themselves, the
-slices of a batch, derivatives of every order, and batching.
+slices of a batch, and the tiles of large images.
 """
-
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -166,76 +163,3 @@ def test_a_large_image_takes_no_patches(monkeypatch):
     monkeypatch.setattr(stencil_conv, "SLICE_BYTES", 2**40)
     assert copies_of_the_image() > 12  # one for each stencil
     jax.clear_caches()
-
-
-def test_second_derivatives_in_either_mode():
-    B = pdo.filter_basis("p4", orientation=0.3, operators="total")
-    x, w = normal(1, 3, 2, 4, 1), normal(6, 4, 1, 1, seed=1)
-    v = normal(*x.shape, seed=2), normal(*w.shape, seed=3)
-
-    def run(algorithm):
-        def slopes(x, w):
-            loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm=algorithm)))  # noqa: E731
-            return jax.grad(loss, (0, 1))(x, w)
-
-        def along(x, w):
-            return sum(jnp.vdot(a, b) for a, b in zip(slopes(x, w), v, strict=True))
-
-        return *jax.jvp(slopes, (x, w), v)[1], *jax.grad(along, (0, 1))(x, w)
-
-    exact, found = (
-        jax.jit(lambda a=a: run(a), compiler_options=QUICK)() for a in ("direct", "stencils")
-    )
-    for a, b in zip(found, exact, strict=True):
-        assert error(a, b) < 1e-12
-
-
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (2, -1)], ids=str)
-def test_vmap_of_gradients_is_a_loop(axes):
-    B = pdo.filter_basis("p3", operators="total")
-    xs, ws = normal(3, 2, 4, 5, 3, 2), normal(3, 6, 3, 2, 1, seed=1)
-    cotangent = jnp.asarray(normal(2, 4, 5, 3, 1, seed=2))
-    run = gradients(lambda x, w: pdo.group_conv(x, w, B, algorithm="stencils"), cotangent)
-    expected = [run(xs[b if axes[0] is not None else 0], ws[b if axes[1] is not None else 0])
-                for b in range(3)]  # fmt: skip
-    x = xs[0] if axes[0] is None else np.moveaxis(xs, 0, axes[0])
-    w = ws[0] if axes[1] is None else np.moveaxis(ws, 0, axes[1])
-    for a, *b in zip(jax.vmap(run, in_axes=axes)(x, w), *expected, strict=True):
-        assert error(a, np.stack(b)) < 1e-12
-
-
-def test_half_precision_sums_in_float32():
-    B = pdo.filter_basis("p4", orientation=0.3, operators="total")
-    x = jnp.asarray(normal(1, 6, 6, 4, 2), "bfloat16")
-    w = jnp.asarray(normal(6, 4, 2, 2, seed=1), "bfloat16")
-    y = pdo.group_conv(x, w, B, algorithm="stencils")
-    assert y.dtype == jnp.bfloat16
-    exact = pdo.group_conv(x.astype("float64"), w.astype("float64"), B, algorithm="direct")
-    assert error(y, exact) < 6e-3  # one rounding of the kernels, one of the result
-
-
-SHARDED = """
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-import pdo_jax as pdo
-from pdo_jax import stencil_conv
-stencil_conv.SLICE_BYTES = 1 << 14
-assert len(jax.devices()) == 4
-B = pdo.filter_basis("p4")
-x = jax.random.normal(jax.random.key(0), (16, 6, 6, 4, 2))
-w = jax.random.normal(jax.random.key(1), (9, 4, 2, 2))
-def run(x, w):
-    loss = lambda x, w: jnp.sum(jnp.sin(pdo.group_conv(x, w, B, algorithm="stencils")))
-    return jax.value_and_grad(loss, (0, 1))(x, w)
-mesh = Mesh(np.array(jax.devices()), ("data",))
-split = jax.device_put(x, NamedSharding(mesh, P("data")))
-whole, parts = jax.jit(run)(x, w), jax.jit(run)(split, jax.device_put(w, NamedSharding(mesh, P())))
-for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-"""
-
-
-@pytest.mark.slow
-def test_a_batch_over_several_devices():
-    flags = "--xla_force_host_platform_device_count=4"
-    subprocess.run([sys.executable, "-c", SHARDED], env={"XLA_FLAGS": flags}, check=True)
