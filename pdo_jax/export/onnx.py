@@ -57,7 +57,7 @@ def save_onnx(
     except ImportError:
         raise ImportError(
             "pdo_jax.export.save_onnx needs the package jax2onnx; install it with "
-            "pip install 'pdo_jax[onnx]'."
+            "pip install jax2onnx."
         ) from None
     with _files.replacing(path, overwrite) as temporary:
         sizes = ",".join(["batch", *map(str, shape[1:])])

@@ -255,5 +255,5 @@ def _need_flatbuffers() -> None:
     except ImportError:
         raise ImportError(
             "pdo_jax.export needs the package flatbuffers to write and read programs; install it "
-            "with pip install 'pdo_jax[export]'."
+            "with pip install flatbuffers."
         ) from None
