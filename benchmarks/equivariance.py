@@ -49,7 +49,8 @@ class Config(entry.Drawn):
     draws: int = 5
     """The number of draws of random weights; their seeds follow `seed`."""
     data: Path | None = None
-    """The folder of mnist.npz or of MNIST's own files; that of PDO_JAX_DATA, or scikit-learn's digits, if none is given."""
+    """The folder of mnist.npz or of MNIST's own files; that of PDO_JAX_DATA, or scikit-learn's
+    digits, if none is given."""
     escnn: Path = Path(".venv-escnn/bin/python")
     """The Python that has escnn, for "peers", from the project's folder."""
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, xla
 
 Transpose = Callable[[jax.Array, Any, Sequence[int]], tuple[jax.Array, Any]]
 
@@ -69,7 +69,7 @@ def _primitive(name: str, function: Callable[..., jax.Array]) -> Primitive:
         return jax.typeof(jax.eval_shape(partial(traced, **options), *arrays))
 
     primitive.def_abstract_eval(shape)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("placement",)))
+    primitive.def_impl(partial(xla.apply_primitive, primitive))
     # Functions of the program, shared by layers of the same shapes. Only the small caches of a CPU
     # ask for slices.
     whole = mlir.lower_fun(plain, multiple_results=False)

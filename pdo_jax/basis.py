@@ -58,7 +58,7 @@ class FilterBasis:
         values = np.array(self.values, np.float64)
         group, taps = as_group(self.group), values.shape[2:]
         shape = (group.order, *values.shape[1:2], *taps[:1] * group.ndim)
-        if values.shape != shape or not values.size:
+        if values.ndim != 2 + group.ndim or values.shape != shape or not values.size:
             axes = f"(|G|, M{', k' * group.ndim})"
             raise ValueError(
                 f"values has shape {values.shape}, but {axes} with |G| = {group.order} is needed "
@@ -68,6 +68,11 @@ class FilterBasis:
             raise ValueError(
                 f"values has shape {values.shape}: the number of taps k (={taps[0]}) must be odd, "
                 f"so that a kernel has a middle; pad it to {taps[0] + 1}."
+            )
+        if not np.isfinite(values).all() or not values.any():
+            raise ValueError(
+                "values must be finite and not all 0, but the largest is "
+                f"{np.max(np.abs(values))}; check the kernels that were stacked."
             )
         flat = values.reshape(*values.shape[:2], -1)
         for h in np.flatnonzero(group.on_grid):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -167,7 +168,7 @@ def _sample(x: jax.Array, inverse: np.ndarray) -> jax.Array:
             1 + i,
         )
     indices, weights = _taps(shape, tuple(map(tuple, inverse.tolist())))
-    flat = coefficients.reshape(len(coefficients), -1, x.shape[-1])
+    flat = coefficients.reshape(-1, math.prod(shape), x.shape[-1])
     result = jnp.zeros_like(flat)
     for index, weight in zip(indices, weights, strict=True):
         result += flat[:, index] * jnp.asarray(weight, flat.dtype)[:, None]
@@ -209,7 +210,7 @@ def spline_weights(fraction: Any) -> tuple[Any, Any, Any, Any]:
     )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=8)  # 4^ndim numbers and places a pixel
 def _taps(shape: tuple[int, ...], inverse: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Return the spline's taps for every pixel: `(4^ndim, pixels)` flat indices and weights."""
     centre = (np.array(shape) - 1) / 2

@@ -32,6 +32,7 @@ from jax import lax
 from jaxtyping import Float
 
 from pdo_jax._bilinear import primitive_pair
+from pdo_jax._varying import alike
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
 from pdo_jax.harmonic import harmonics, natural, rotations
@@ -132,6 +133,8 @@ def place(
     extents = tuple((basis.size - 1) * d + 1 for d in dilation)
     if precision is None:  # read here, as the product is made when the program is lowered
         precision = jax.config.jax_default_matmul_precision  # pyright: ignore
+    if isinstance(precision, list):  # of both factors
+        precision = tuple(precision)
     order = rotations(basis.group).order
     return Placement(found, order, extents, pads, tuple(strides), tuple(enlargement), precision)
 
@@ -163,7 +166,8 @@ def convolve(
     if not natural(group):
         x = x[..., elements.ravel(), :]
     x = jnp.swapaxes(x.reshape(*x.shape[:-2], cosets, order, inputs), -3, -2)
-    y = _conv_p.bind(x.reshape(*x.shape[:-2], cosets * inputs), weights, placement=placement)
+    x, weights = alike(x.reshape(*x.shape[:-2], cosets * inputs), weights)
+    y = _conv_p.bind(x, weights, placement=placement)
     y = jnp.swapaxes(y.reshape(*y.shape[:-1], cosets, outputs), -3, -2)
     y = y.reshape(*y.shape[:-3], group.order, outputs)
     if not natural(group):
@@ -635,7 +639,7 @@ def _conv(
         return lax.dynamic_update_slice_in_dim(y, part, i * block, 1)
 
     shape = math.prod(placement.enlargement), count * block, placement.order, weights.shape[-1]
-    y = lax.fori_loop(0, count, body, jnp.zeros(shape, x.dtype))
+    y = lax.fori_loop(0, count, body, alike(jnp.zeros(shape, x.dtype), x)[0])
     return _imaged(y[:, :pixels], batch, line.axes)
 
 
@@ -649,7 +653,8 @@ def _gram(
     """Return the gradient of the weights where y is that of the output."""
     batch, precise, dtype = x.shape[0], _precise(x), x.dtype
     _, stencils = _per_frequency(placement)
-    weights = jax.ShapeDtypeStruct((stencils, placement.order, x.shape[-1], y.shape[-1]), precise)
+    shape = stencils, placement.order, x.shape[-1], y.shape[-1]
+    weights, _ = alike(jnp.zeros(shape, precise), x)
     back = jax.linear_transpose(lambda weights: _matrices(weights, placement), weights)
     line = _line(placement, x.shape[1:-2])
     pixels = batch * line.length
@@ -671,7 +676,8 @@ def _gram(
             return [total + part for total, part in zip(totals, parts, strict=True)]
 
         shapes = jax.eval_shape(lambda w: _matrices(w, placement), weights)
-        totals = lax.fori_loop(0, count, body, [jnp.zeros(s.shape, precise) for s in shapes])
+        zeros = [alike(jnp.zeros(s.shape, precise), x)[0] for s in shapes]
+        totals = lax.fori_loop(0, count, body, zeros)
     (result,) = back(lax.optimization_barrier(totals))
     return result.astype(dtype)
 

@@ -52,7 +52,7 @@ class Frequencies(NamedTuple):
     phase: np.ndarray
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64, typed=True)  # 17.0 is no number of features
 def frequencies(ndim: int, count: int, seed: int = 0) -> Frequencies:
     """Return normal frequencies, always the same ones for the same arguments.
 

@@ -28,6 +28,7 @@ from jax import lax
 from jaxtyping import Float
 
 from pdo_jax._bilinear import primitive_pair
+from pdo_jax._varying import alike
 from pdo_jax.basis import FilterBasis
 from pdo_jax.span import span
 
@@ -88,6 +89,8 @@ def place(
     extents = tuple((basis.size - 1) * d + 1 for d in dilation)
     if precision is None:  # read here, as the product is made when the program is lowered
         precision = jax.config.jax_default_matmul_precision  # pyright: ignore
+    if isinstance(precision, list):  # of both factors
+        precision = tuple(precision)
     return Placement(tuple(stencils), extents, pads, precision)
 
 
@@ -110,7 +113,7 @@ def convolve(
     Returns:
         `(N, H', W', O)` images in the dtype of `x`.
     """
-    return _conv_p.bind(x, weights, placement=placement)
+    return _conv_p.bind(*alike(x, weights), placement=placement)
 
 
 # ---------------------------------------------------------------- the maps, on a slice of the batch
@@ -214,6 +217,7 @@ def _conv(
 
     shape = (n * count for n, count in zip(slices.tile, slices.counts[1:], strict=True))
     y = jnp.zeros((slices.images, slices.counts[0], *shape, outputs), x.dtype)
+    y, x = alike(y, x)
     y = slices.fold(add, y, (x, beyond))
     return y.reshape(-1, *y.shape[2:])[(slice(None), *map(slice, space))]
 
@@ -238,10 +242,10 @@ def _gram(
         none = (0,) * len(beyond)
         y = slices.fill(y, none)
 
-        def add(total: jax.Array, i: jax.Array, *parts: jax.Array) -> jax.Array:
-            return total + _gram_slice(*parts, placement)
+        def add(total: jax.Array, _: jax.Array, part: jax.Array, other: jax.Array) -> jax.Array:
+            return total + _gram_slice(part, other, placement)
 
-        total = jnp.zeros((outputs, count * inputs), _precise(x))
+        total, x = alike(jnp.zeros((outputs, count * inputs), _precise(x)), x)
         result = slices.fold(add, total, (x, beyond), (y, none))
     result = result.reshape(outputs, count, inputs).astype(dtype)
     return result.transpose(1, 2, 0) if widens else result.swapaxes(0, 1)

@@ -12,6 +12,8 @@ two. A 2x2 window with stride 2 wants even sizes. Convolutions and pools share t
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,6 +26,9 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 # How the pixels outside the image are made, in the words of jnp.pad.
 _MODES = {"SAME": "constant", "VALID": "constant", "CIRCULAR": "wrap", "REFLECT": "reflect"}
+
+
+_FOLDER = os.path.dirname(__file__)
 
 
 class EquivarianceWarning(UserWarning):
@@ -121,12 +126,12 @@ def place(
     pads = resolve_padding(padding, extents)
     for n, e, s, (low, high) in zip(sizes, extents, strides, pads.pairs, strict=True):
         room = n + low + high - e
-        if room < 0:
+        if isinstance(room, int) and room < 0:  # a free size says neither
             raise ValueError(
                 f"{caller}: padding (={padding!r}) leaves {n + low + high} pixels of {n} for a "
                 f"window of {e}; pass padding='SAME' or a larger image."
             )
-        if not _symmetric(n, e, s, low, high):
+        if isinstance(room, int) and not _symmetric(n, e, s, low, high):
             _warn_once(caller, n, e, s, low, high)
     return pads
 
@@ -175,5 +180,13 @@ def _warn_once(caller: str, n: int, e: int, s: int, low: int, high: int) -> None
         f"{caller}: a window of {e} with stride {s} and padding ({low}, {high}) on {n} pixels is "
         f"placed unsymmetrically, so that quarter turns and mirrors are not exact; {advice}.",
         EquivarianceWarning,
-        stacklevel=5,
+        stacklevel=_callers_level(),
     )
+
+
+def _callers_level() -> int:
+    """Return how many frames above `_warn_once` the library was called."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDER):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -269,3 +269,19 @@ def test_orientation_in_space(octahedral):
     x, w = rng.normal(size=(3, 3, 3, 1)), rng.normal(size=(27, 1, 1))
     lift = jax.jit(lambda x: pdo.lift_conv(x, w, turned))
     assert laws.equivariance(lift, x, octahedral, "image", "field") < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((4, 1)), r"values has shape \(4, 1\), but"),
+        (
+            np.full((4, 1, 3, 3), np.nan),
+            "values must be finite and not all 0, but the largest is nan",
+        ),
+        (np.zeros((4, 1, 3, 3)), "values must be finite and not all 0, but the largest is 0.0"),
+    ],
+)
+def test_values_that_are_no_filters(values, message):
+    with pytest.raises(ValueError, match=message):
+        pdo.FilterBasis(pdo.group("p4"), values)

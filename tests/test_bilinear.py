@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,21 @@ def test_half_precision_sums_in_float32(algorithm):
         assert error(a, b) < 6e-3  # rounded once before the products, and once after
 
 
+def test_calls_without_jit():
+    B = pdo.filter_basis("p4", operators="total")
+    x, w, metric = normal(1, 4, 4, 4, 1), normal(6, 4, 1, 1, seed=1), jnp.ones((1, 3))
+    calls = [
+        *(partial(pdo.group_conv, x, w, B, algorithm=a) for a in ("stencils", "harmonic")),
+        partial(pdo.pde.dilation, x, metric, (3, 3, 3)),
+        partial(pdo.pde.diffusion, x, metric, (3, 3, 3)),
+        partial(pdo.pde.convection, x, metric),
+    ]
+    for call in calls:
+        y = call()
+        with jax.disable_jit():
+            assert error(call(), y) < 1e-12
+
+
 SHARDED = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
@@ -97,3 +113,40 @@ def test_a_batch_over_several_devices(algorithm):
     flags = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, "-c", SHARDED, algorithm]
     subprocess.run(command, env={"XLA_FLAGS": flags}, check=True)
+
+
+MAPPED = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, PartitionSpec as P
+import pdo_jax as pdo
+from pdo_jax import harmonic_conv, stencil_conv
+stencil_conv.SLICE_BYTES = harmonic_conv.BLOCK_BYTES = 1 << 13
+B = pdo.filter_basis("p4", operators="total", order=1)
+key = jax.random.key
+x, w = jax.random.normal(key(0), (8, 6, 6, 4, 2)), jax.random.normal(key(1), (3, 4, 2, 2))
+metric = 0.5 + jax.random.uniform(key(2), (2, 3))
+def conv(algorithm):
+    return lambda x, w: pdo.group_conv(x, w, B, algorithm=algorithm)
+cases = [
+    (conv("stencils"), w),
+    (conv("harmonic"), w),
+    (lambda x, m: pdo.pde.dilation(x, m, (3, 3, 3)), metric),
+    (lambda x, m: pdo.pde.diffusion(x, m, (3, 3, 3)), metric),
+    (pdo.pde.convection, metric),
+]
+mesh = Mesh(np.array(jax.devices()), ("data",))
+for fn, weights in cases:
+    loss = lambda *args: jnp.sum(jnp.sin(fn(*args)))
+    def local(*args):
+        return fn(*args), *jax.grad(loss, (0, 1))(*args)
+    outputs = P("data"), P("data"), P()
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(P("data"), P()), out_specs=outputs)
+    for a, b in zip(jax.jit(mapped)(x, weights), jax.jit(local)(x, weights)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_a_map_over_several_devices():  # its gradients are summed over them
+    flags = "--xla_force_host_platform_device_count=2"
+    subprocess.run([sys.executable, "-c", MAPPED], env={"XLA_FLAGS": flags}, check=True)

@@ -329,3 +329,23 @@ def test_assert_does_not_pass_nan():
 def test_assert_refuses_to_check_nothing(group):
     with pytest.raises(ValueError, match="leaves out every element"):
         pdo.assert_equivariant(jnp.square, noise(4, 4, 1), group, output_kind="image")
+
+
+@pytest.mark.parametrize("options", [dict(tolerance=0.0), dict(tolerance=1e-9)], ids=str)
+def test_no_tolerance_lets_a_shift_pass(options):
+    with pytest.raises(AssertionError, match="3 of 4 elements fail"):
+        pdo.assert_equivariant(
+            lambda x: jnp.roll(x, 1, 0), noise(6, 6, 1), "p4", output_kind="image", **options
+        )
+    pdo.assert_equivariant(jnp.square, noise(6, 6, 1), "p4", output_kind="image", **options)
+
+
+def test_what_is_left_out_hides_nothing():
+    def fn(x):  # no number wherever the input was interpolated, and wrong where it was not
+        whole = jnp.all(x == jnp.round(x))
+        return jnp.where(whole, jnp.roll(x, 1, 0), jnp.nan)
+
+    x = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (6, 6, 1)), float)
+    failure = pytest.raises(AssertionError, match="permutes the pixels.*3 of 8 elements fail")
+    with jax.debug_nans(False), failure:
+        pdo.assert_equivariant(fn, x, "p8", output_kind="image")

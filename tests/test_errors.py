@@ -494,7 +494,7 @@ CASES = [
     ("program of one image", lambda: program(np.zeros((13, 13, 1), "float32")), ValueError,
      r"x has shape \(13, 13, 1\), but \(N, 13, 13, 1\) is needed \(exactly 4 axes\)"),
     ("layout of mirrors", lambda: theirs((3, 3, 8, 2), "p4m"), ValueError,
-     r"group \(=p4m\) must be a group of rotations of the plane.*; pass e.g. 'p8'"),
+     r"group \(=p4m\) must be a group of rotations of the plane.*; pass e.g. 'p4'"),
     ("layout kind", lambda: theirs((3, 3, 8, 2), kind="conv"), ValueError,
      r"kind \(='conv'\) is not known; choose one of 'lift', 'group', 'pointwise'"),
     ("layout 5x5", lambda: theirs((5, 5, 8, 2)), ValueError,
@@ -667,6 +667,8 @@ CASES = [
      r"ndim \(=4\) must be 2 or 3, the plane or space; pass one of these"),
     ("seed 2**32", lambda: frequencies(2, 3, 2**32), ValueError,
      r"seed \(=4294967296\) must be below 2\*\*32; pass e.g. 0"),
+    ("frequencies by a float", lambda: (frequencies(2, 17), frequencies(2, 17.0)), TypeError,
+     r"count \(=17.0\) must be an integer"),
     ("no frequencies", lambda: frequencies(2, 0), ValueError, LEAST.format("count", 0, 1)),
     ("positions of a line", lambda: positions((3,)), ValueError,
      r"sizes \(=\(3,\)\) must have one entry for each of the 2 spatial axes, got 1; pass e.g."),
@@ -741,6 +743,11 @@ FINE = {
     "an empty batch of fields": lambda: jax.grad(
         lambda m: se2(x=np.zeros((0, 6, 6, 8, 2)), metric=m).sum()
     )(np.ones((2, 3))),
+    "an empty batch to convect": lambda: pdo.pde.convection(
+        np.zeros((0, 4, 5, 8, 2)), np.ones((2, 3))
+    ),
+    "an empty batch to diffuse": lambda: se2(pdo.pde.diffusion, np.zeros((0, 4, 5, 8, 2))),
+    "an empty batch to turn": lambda: pdo.act("p8", 1, np.zeros((0, 5, 5, 2))),
     "a window that is a list": lambda: se2(kernel_size=[3, np.int64(3), 3]),
     "a window above the image": lambda: se2(pdo.pde.diffusion, np.zeros((1, 2, 8, 2))),
     "negative metrics": lambda: se2(metric=-np.ones((2, 3))),

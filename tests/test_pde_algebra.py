@@ -120,6 +120,29 @@ def test_convection_is_that_of_the_oracle():
     np.testing.assert_allclose(OPERATORS["convection"](x), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("alpha", [0.502, 0.51, 1.0])
+def test_kernels_near_one_half_have_slopes(alpha):
+    with jax.enable_x64(False):
+        metric = jnp.full(1, 10, jnp.float32)
+        kernel, back = jax.vjp(
+            lambda m: pdo.pde.morphological_kernel(m, (5, 5), alpha=alpha), metric
+        )
+        (slope,) = back(jnp.zeros_like(kernel).at[2, 2].set(1))
+    assert np.all(np.isfinite(kernel)) and np.all(np.isfinite(slope))
+    assert np.min(np.delete(kernel.ravel(), 12)) > 0 == kernel[2, 2, 0]
+
+
+def test_erosion_refuses_what_dilation_refuses(unhooked):
+    with jax.enable_x64(False):
+        for operator in (pdo.pde.dilation, pdo.pde.erosion):
+            with pytest.raises(
+                ValueError, match="x has dtype float64, but JAX's 64-bit mode is off"
+            ):
+                operator(np.ones((5, 5, 2)), jnp.ones(2), (3, 3))
+            with pytest.raises(TypeError, match="x must be an array"):
+                operator([[[1.0]]], jnp.ones(1), (3, 3))
+
+
 def test_bands_of_large_fields_are_the_whole(monkeypatch):
     x, dy = random((3, 4, 5, 8, 2)), jnp.asarray(random((3, 4, 5, 8, 2), seed=1))
 

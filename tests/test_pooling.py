@@ -444,3 +444,14 @@ def test_max_and_mean_and_norm_differ():
     pooled = [np.asarray(pdo.nn.group_pool(normal(4, 3), kind)) for kind in ("max", "mean", "norm")]
     for a, b in itertools.combinations(pooled, 2):
         assert not np.allclose(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sums_of_16_bits_are_of_32(dtype):
+    ones = jnp.ones((1, 32, 32, 1), dtype)
+    assert pdo.nn.avg_pool(ones, 32, 32).item() == 1  # a sum of 1024 ones is 256 in bfloat16
+    large = jnp.full((4, 4, 1), 3e4, dtype)
+    assert jnp.all(pdo.nn.avg_pool(large, 2, 2, kind="image") == large[:2, :2])
+    fields = jnp.stack([large, large / 3e8])  # their squares are beyond float16
+    norms = pdo.nn.group_pool(fields[..., None, :], "norm")
+    np.testing.assert_allclose(np.float64(norms), np.float64(fields), rtol=1e-2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import pdo_jax as pdo
 from pdo_jax.models import relaxed, relaxed_classifier
 
 slow = pytest.mark.slow  # each compiles a network
@@ -98,3 +99,11 @@ def test_wrong_options(unhooked):
         relaxed_classifier(pool_after=(4,), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"group \(=T\) acts on 3 dimensions"):
         relaxed_classifier(group="T", rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("options", [{}, dict(relative_bandwidth=1.0, kernel_size=3)], ids=str)
+def test_lists_of_options_leave_a_layer_hashable(options):
+    layer = pdo.nn.RelaxedConv(
+        1, 1, "p4", strides=[1, 1], padding=[1, 1], **options, rngs=nnx.Rngs(0)
+    )
+    assert isinstance(hash(nnx.graphdef(layer)), int)

@@ -1,8 +1,11 @@
 """Padding in numbers, and the warning where a stride breaks the symmetry of the grid."""
 
 import itertools
+import subprocess
+import sys
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -125,6 +128,29 @@ def test_the_warning_names_the_public_function():
     with pytest.warns(pdo.EquivarianceWarning, match="lift_conv") as caught:
         pdo.lift_conv(np.zeros((4, 4, 1)), np.zeros((9, 1, 1)), basis, 2)
     assert len(caught) == 1
+
+
+CALLER = """
+import jax.numpy as jnp, pdo_jax as pdo
+from flax import nnx
+layer = pdo.nn.PDOLift(1, 1, "p4", strides=2, rngs=nnx.Rngs(0))
+layer(jnp.zeros((4, 4, 1)))
+"""
+
+
+@pytest.mark.slow
+def test_the_warning_points_to_the_caller():  # whose annotations nothing checks
+    command = [sys.executable, "-c", CALLER]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "<string>:5: EquivarianceWarning" in run.stderr
+
+
+def test_free_sizes_are_neither_too_small_nor_unsymmetric(unhooked):
+    sizes = jax.export.symbolic_shape("h, w")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert windows.place("f", sizes, (5, 5), (2, 2), "SAME").pairs == ((2, 2), (2, 2))
+        assert windows.place("f", sizes, (5, 5), (1, 1), "VALID").pairs == ((0, 0), (0, 0))
 
 
 @pytest.mark.parametrize("padding", ["VALID", 0, [(0, 1), (1, 0)]], ids=str)

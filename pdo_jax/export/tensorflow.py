@@ -106,9 +106,10 @@ def to_tensorflow(weights: Float[_check.Array, "..."], group: Group | str, kind:
 def _order(group: Group | str) -> int:
     group = as_group(group)
     if group != cyclic(group.order):
+        rotations = int(np.sum(np.linalg.det(group.matrices) > 0))
         raise ValueError(
             f"group (={group.name}) must be a group of rotations of the plane, as the published "
-            f"source has; pass e.g. 'p{group.order}'."
+            f"source has; pass e.g. 'p{rotations if group.ndim == 2 else 8}'."
         )
     return group.order
 

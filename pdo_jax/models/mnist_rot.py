@@ -92,8 +92,8 @@ class MnistRot(nnx.Module):
             x = max_pool(x, 2, 2, kind="field") if i == POOL_AFTER else self.dropout(x)
         if self.invariant:
             return self.head(jnp.mean(group_pool(x, "max"), axis=(-3, -2)))
-        logits = self.head(x.reshape(*x.shape[:-2], -1))
-        return logits.reshape(logits.shape[0], -1)  # a free batch has no len()
+        logits = self.head(x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+        return logits[:, 0, 0]
 
 
 def _convolved(conv: nnx.Module, norm: nnx.Module, x: jax.Array) -> jax.Array:

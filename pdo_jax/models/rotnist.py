@@ -79,7 +79,7 @@ class RotNist(nnx.Module):
             x = layer(x)  # pyright: ignore
             x = x if size is None else resize(x, size)
         x = group_pool(x, "max") if self.field else x
-        return self.head(self.dropout(x.reshape(x.shape[0], -1)))
+        return self.head(self.dropout(x.reshape(-1, self.head.in_features)))
 
 
 class LeNet5(nnx.Module):
@@ -108,7 +108,7 @@ class LeNet5(nnx.Module):
         y = check_digits(x)
         for conv in (self.conv1, self.conv2):
             y = nnx.max_pool(nnx.tanh(conv(y)), (2, 2), (2, 2))
-        y = self.dropout(nnx.tanh(self.linear1(y.reshape(y.shape[0], -1))))
+        y = self.dropout(nnx.tanh(self.linear1(y.reshape(-1, self.linear1.in_features))))
         return self.head(nnx.tanh(self.linear2(y)))
 
 

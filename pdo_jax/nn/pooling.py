@@ -80,9 +80,9 @@ def group_pool(
         case "mean":
             return jnp.mean(x, axis=-2)
         case _:
-            square = jnp.mean(x**2, axis=-2)
+            square = jnp.mean(x.astype(np.promote_types(x.dtype, np.float32)) ** 2, axis=-2)
             safe = jnp.where(square > 0, square, 1)
-            return jnp.where(square > 0, jnp.sqrt(safe), 0)
+            return jnp.where(square > 0, jnp.sqrt(safe), 0).astype(x.dtype)
 
 
 def max_pool(
@@ -173,15 +173,16 @@ def avg_pool(
     """
     pool = _Pool.of("avg_pool", x, window, strides, padding, kind)
     # Flax's avg_pool divides by a NumPy integer, which strict dtype promotion forbids.
+    precise = np.promote_types(pool.x.dtype, np.float32)
     sums = lax.reduce_window(
-        pool.x,
-        np.zeros((), pool.x.dtype),  # not jnp's: a traced zero has no reverse mode
+        pool.x.astype(precise),
+        np.zeros((), precise),  # not jnp's: a traced zero has no reverse mode
         lax.add,
         (1, *pool.window, 1),
         (1, *pool.strides, 1),
         [(0, 0), *pool.pairs, (0, 0)],
     )
-    return pool.restore(sums / math.prod(pool.window))
+    return pool.restore((sums / math.prod(pool.window)).astype(pool.x.dtype))
 
 
 def blur_pool(

@@ -358,6 +358,11 @@ class _RelaxedLayer(nnx.Module):
             size=size,
             algorithm=algorithm,
         )
+        ndim = (group.group if isinstance(group, FilterBasis) else as_group(group)).ndim
+        strides = _check.per_axis("strides", strides, ndim)
+        kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, ndim)
+        if not isinstance(padding, str):
+            padding = windows.resolve_padding(padding, (1,) * ndim).pairs
         if relative_bandwidth is None:
             _refuse(
                 dict(kernel_size=kernel_size, kernel_features=kernel_features),
@@ -390,7 +395,6 @@ class _RelaxedLayer(nnx.Module):
                 "one; leave either out",
             )
             found, taps = as_group(group), 0
-            kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, found.ndim)
             if kernel_size is None and (padding != "SAME" or max(kernel_dilation) > 1):
                 raise ValueError(
                     f"padding (={padding!r}) and kernel_dilation (={kernel_dilation}) must be "
@@ -407,11 +411,7 @@ class _RelaxedLayer(nnx.Module):
                 features=_check.integer("kernel_features", kernel_features, 1),
                 seed=_check.integer("seed", seed, 0),
                 learn=learn,
-                place=(
-                    _check.per_axis("strides", strides, found.ndim),
-                    padding,
-                    kernel_dilation,
-                ),
+                place=(strides, padding, kernel_dilation),
                 **common,
                 rngs=rngs,
             )

@@ -100,7 +100,7 @@ def _centred_inverse(transform: np.ndarray) -> np.ndarray:
     return np.fft.fftshift(kernels, axes)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64, typed=True)  # 8.0 is no number of orientations
 def cake_basis(
     orientations: int,
     size: int,

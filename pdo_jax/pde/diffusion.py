@@ -22,6 +22,7 @@ from jax.interpreters import ad
 from jaxtyping import Float
 
 from pdo_jax import _check
+from pdo_jax._varying import alike
 from pdo_jax.pde import geometry, kernels, windows
 from pdo_jax.pde.windows import TAPS_TOGETHER, Shape, Window
 
@@ -133,7 +134,9 @@ def _gram(
     """Return `(kH, kW, kOr, Or C)`: for every tap the sum over pixels of `padded` times `dy`."""
     lanes = dy.shape[-1]
     dtype = np.promote_types(dy.dtype, np.float32)
-    if not len(dy):
+    if not isinstance(dy.shape[0], int):  # free, and not to be worked off one by one
+        one_by_one = False
+    elif not dy.shape[0]:
         return jnp.zeros((*window, lanes), dy.dtype)
     if not one_by_one:
 
@@ -169,7 +172,8 @@ def _gram(
             totals = (*totals[:turn], total, *totals[turn + 1 :])
         return totals
 
-    totals = (jnp.zeros((*window[:2], lanes), dtype),) * window[2]
+    total, _ = alike(jnp.zeros((*window[:2], lanes), dtype), dy)
+    totals = (total,) * window[2]
     steps = np.int32(examples * height * runs)
     totals = lax.fori_loop(np.int32(0), steps, run, totals)
     return jnp.stack(totals, axis=2).astype(dy.dtype)

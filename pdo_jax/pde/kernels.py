@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -74,11 +75,10 @@ def morphological_kernel(
     alpha = check_alpha(alpha)
     where = coordinates(kernel_size, orientations)
     b = 2 * alpha / (2 * alpha - 1)
-    return (
-        (2 * alpha - 1)
-        / (2 * alpha) ** b
-        * geometry.squared_distance(where, metric, distance) ** (b / 2)
-    )
+    squares = geometry.squared_distance(where, metric, distance)
+    # Near alpha = 1/2 powers of far taps are no numbers any more, nor are their slopes.
+    squares = jnp.minimum(squares, float(jnp.finfo(squares.dtype).max) ** (1.9 / b))
+    return (2 * alpha - 1) / (2 * alpha) ** b * squares ** (b / 2)
 
 
 def diffusion_kernel(

@@ -28,6 +28,7 @@ from jax.interpreters import ad, mlir
 from jaxtyping import Float
 
 from pdo_jax import _check
+from pdo_jax._varying import alike
 from pdo_jax.pde import geometry, kernels, windows
 from pdo_jax.pde.windows import Shape, Window
 
@@ -142,7 +143,8 @@ def erosion(
         >>> erosion(jnp.ones((9, 9, 2)), jnp.ones(2), (3, 3))[0, 0].tolist()
         [1.0, 1.0]
     """
-    return -dilation(-jnp.asarray(x), metric, kernel_size, alpha, distance=distance)
+    x = _check.floating("x", x, "(..., H, W, C) or (..., H, W, Or, C)", 3)
+    return -dilation(-x, metric, kernel_size, alpha, distance=distance)
 
 
 # ------------------------------------------------------------------------- the maximum, its winner
@@ -283,14 +285,14 @@ def _to_taps(dy: jax.Array, winners: jax.Array, *, window: Window, one_by_one: b
         where = _taps(winners, window).reshape(-1)
         return total.at[where].add(dy.reshape(-1).astype(precise), mode="promise_in_bounds")
 
-    if one_by_one and len(dy):
+    if one_by_one and isinstance(dy.shape[0], int) and dy.shape[0]:
 
         def add_one(i: jax.Array, total: jax.Array) -> jax.Array:
             return add(
                 total, *(lax.dynamic_index_in_dim(a, i, keepdims=False) for a in (dy, winners))
             )
 
-        total = lax.fori_loop(0, len(dy), add_one, total)
+        total = lax.fori_loop(0, dy.shape[0], add_one, alike(total, dy)[0])
     else:
         total = add(total, dy, winners)
     return total.reshape(orientations, *window, channels).astype(dy.dtype)

@@ -143,7 +143,7 @@ def _pass(x: jax.Array, by: jax.Array, *, axis: int, weights: str, one_by_one: b
 
         return lax.fori_loop(first, last + 1, add, jnp.zeros_like(part))
 
-    flat = x.reshape(*x.shape[:3], -1)
+    flat = x.reshape(*x.shape[:3], orientations * channels)
     # Rows that move sideways know nothing of each other, nor do columns that move upwards.
     return windows.over_bands(one, flat, 2 if axis == 1 else 1).reshape(x.shape)
 

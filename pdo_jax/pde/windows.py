@@ -24,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import batching, mlir, xla
 
 from pdo_jax import _check
+from pdo_jax._varying import alike
 from pdo_jax.fields import mirror
 from pdo_jax.pde import geometry, kernels
 
@@ -105,8 +106,8 @@ def check(
             f"kernel has shape {kernel.shape}: kOr (={window[2]}) must be at most Or "
             f"(={orientations}), or an angle would be counted twice; pass a narrower kernel."
         )
-    x = x.reshape(-1, *x.shape[-4:])
-    return x, kernel, Shape((window[0], window[1], window[2]), orientations, channels)
+    field, values = alike(x.reshape(-1, *x.shape[-4:]), kernel)
+    return field, values, Shape((window[0], window[1], window[2]), orientations, channels)
 
 
 def _sampled(
@@ -186,7 +187,7 @@ def pad(x: jax.Array, shape: Shape, border: float | str) -> jax.Array:
         x = lax.pad(x, np.asarray(border, x.dtype), [(0, 0, 0)] * (x.ndim - 4) + near)
     if turns:
         x = jnp.concatenate([x[..., -turns:, :], x, x[..., :turns, :]], axis=-2)
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def fold(
@@ -225,6 +226,7 @@ def fold(
                 result = update(result, part, weights[j, turn], tap)
             return result
 
+        start, _ = alike(start, padded)
         start = lax.fori_loop(np.int32(0), np.int32(rows), row, start)
     return start
 
@@ -247,6 +249,8 @@ def over_bands(function: Callable[[jax.Array], jax.Array], x: jax.Array, axis: i
     count, size = x.shape[0], x.shape[axis]
     if not all(isinstance(n, int) for n in x.shape):  # free sizes have no divisors
         return lax.map(lambda one: function(one[None])[0], x)
+    if not count:
+        return x
     bytes_of_one = math.prod(x.shape[1:]) * x.dtype.itemsize
     most = size if bytes_of_one <= 4 * BAND_BYTES else max(1, BAND_BYTES * size // bytes_of_one)
     band = max(n for n in range(1, most + 1) if size % n == 0)
@@ -275,13 +279,10 @@ def primitive(name: str, function: Callable[..., Any], *, results: bool = False)
     made.multiple_results = results
     plain = partial(function, one_by_one=False)
 
-    def evaluate(*arrays: Any, **options: Any) -> Any:
-        return _evaluate(made, tuple(sorted(options.items())), *arrays)
-
     def shapes(*arrays: Any, **options: Any) -> Any:
         return jax.tree.map(jax.typeof, jax.eval_shape(partial(plain, **options), *arrays))
 
-    made.def_impl(evaluate)
+    made.def_impl(partial(xla.apply_primitive, made))
     made.def_abstract_eval(shapes)
     mlir.register_lowering(made, mlir.lower_fun(plain, multiple_results=results))
     careful = mlir.lower_fun(partial(function, one_by_one=True), multiple_results=results)
@@ -313,13 +314,9 @@ def batched(made: Primitive, of_examples: int) -> None:
             if "channels" in options:
                 options["channels"] *= size
             merged = [jnp.moveaxis(a, 0, -1) for a in moved]
-            y = made.bind(*(a.reshape(*a.shape[:-2], -1) for a in merged), **options)
+            merged = (a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1]) for a in merged)
+            y = made.bind(*merged, **options)
             y = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(*a.shape[:-1], -1, size), -1, 0), y)
         return y, jax.tree.map(lambda _: 0, y)
 
     batching.primitive_batchers[made] = batch
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(made: Primitive, options: tuple, *arrays: Any) -> Any:
-    return made.bind(*arrays, **dict(options))
