@@ -36,7 +36,7 @@ from pdo_jax._varying import alike
 from pdo_jax.basis import FilterBasis
 from pdo_jax.groups import Group
 from pdo_jax.harmonic import harmonics, natural, rotations
-from pdo_jax.stencil_conv import Stencil
+from pdo_jax.stencil_conv import Stencil, fixed
 
 HIGHEST = lax.Precision.HIGHEST
 
@@ -76,14 +76,6 @@ class Placement(NamedTuple):
         Args:
             sizes: the numbers of pixels of the input, along every axis.
         """
-
-        def mirrored(stencil: Stencil) -> Stencil:
-            taps = (
-                tuple(e - 1 - t for e, t in zip(self.extents, tap, strict=True))
-                for tap in stencil.taps
-            )
-            return Stencil(tuple(taps), stencil.values)
-
         pads = []
         for n, e, (low, high), stride, factor in zip(
             sizes, self.extents, self.pads, self.strides, self.enlargement, strict=True
@@ -91,7 +83,11 @@ class Placement(NamedTuple):
             left_over = ((n - 1) * factor + 1 + low + high - e) % stride
             pads.append((e - 1 - low, e - 1 - high + left_over))
         turned = (
-            Harmonic(h.turn, mirrored(h.real), h.imaginary and mirrored(h.imaginary))
+            Harmonic(
+                h.turn,
+                h.real.mirrored(self.extents),
+                h.imaginary and h.imaginary.mirrored(self.extents),
+            )
             for h in self.harmonics
         )
         return self._replace(
@@ -120,23 +116,15 @@ def place(
         pads: the zeros before and after every axis.
         precision: of the matrix products.
     """
-
-    def stencil(values: np.ndarray) -> Stencil:
-        taps = np.argwhere(values)
-        where = tuple(tuple(int(t) for t in tap) for tap in taps * np.asarray(dilation))
-        return Stencil(where, tuple(float(values[tuple(tap)]) for tap in taps))
-
+    stencil = partial(Stencil.of, dilation=dilation)
     found = tuple(
         Harmonic(s, stencil(np.real(d)), stencil(np.imag(d)) if np.iscomplexobj(d) else None)
         for s, d in harmonics(basis)[0]
     )
     extents = tuple((basis.size - 1) * d + 1 for d in dilation)
-    if precision is None:  # read here, as the product is made when the program is lowered
-        precision = jax.config.jax_default_matmul_precision  # pyright: ignore
-    if isinstance(precision, list):  # of both factors
-        precision = tuple(precision)
     order = rotations(basis.group).order
-    return Placement(found, order, extents, pads, tuple(strides), tuple(enlargement), precision)
+    steps = tuple(strides), tuple(enlargement)
+    return Placement(found, order, extents, pads, *steps, fixed(precision))
 
 
 def convolve(

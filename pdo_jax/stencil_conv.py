@@ -41,6 +41,18 @@ class Stencil(NamedTuple):
     taps: tuple[tuple[int, ...], ...]
     values: tuple[float, ...]
 
+    @classmethod
+    def of(cls, values: np.ndarray, dilation: Sequence[int]) -> Stencil:
+        """Return the taps that are not 0, `dilation` pixels apart along every axis."""
+        taps = np.argwhere(values)
+        where = tuple(tuple(int(t) for t in tap) for tap in taps * np.asarray(dilation))
+        return cls(where, tuple(float(values[tuple(tap)]) for tap in taps))
+
+    def mirrored(self, extents: Sequence[int]) -> Stencil:
+        """Return the stencil that gives back what this one takes, in windows of these extents."""
+        taps = (tuple(e - 1 - t for e, t in zip(extents, tap, strict=True)) for tap in self.taps)
+        return Stencil(tuple(taps), self.values)
+
 
 class Placement(NamedTuple):
     """How stencils are put on an image; hashable, as the options of a primitive must be.
@@ -60,11 +72,7 @@ class Placement(NamedTuple):
     @property
     def transposed(self) -> Placement:
         """The placement that gives every pixel of the output back to those that it came from."""
-
-        def mirror(tap: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(e - 1 - t for e, t in zip(self.extents, tap, strict=True))
-
-        stencils = (Stencil(tuple(map(mirror, s.taps)), s.values) for s in self.stencils)
+        stencils = (stencil.mirrored(self.extents) for stencil in self.stencils)
         sides = zip(self.extents, self.pads, strict=True)
         pads = tuple((e - 1 - low, e - 1 - high) for e, (low, high) in sides)
         return Placement(tuple(stencils), self.extents, pads, self.precision)
@@ -81,17 +89,16 @@ def place(
         pads: the zeros before and after every axis.
         precision: of the matrix product.
     """
-    stencils = []
-    for values in span(basis)[0]:
-        taps = np.argwhere(values)
-        where = tuple(tuple(int(t) for t in tap) for tap in taps * np.asarray(dilation))
-        stencils.append(Stencil(where, tuple(float(values[tuple(tap)]) for tap in taps)))
+    stencils = tuple(Stencil.of(values, dilation) for values in span(basis)[0])
     extents = tuple((basis.size - 1) * d + 1 for d in dilation)
-    if precision is None:  # read here, as the product is made when the program is lowered
-        precision = jax.config.jax_default_matmul_precision  # pyright: ignore
-    if isinstance(precision, list):  # of both factors
-        precision = tuple(precision)
-    return Placement(tuple(stencils), extents, pads, precision)
+    return Placement(stencils, extents, pads, fixed(precision))
+
+
+def fixed(precision: lax.PrecisionLike) -> Any:
+    """Return a precision as a primitive has to have it, which is lowered later: hashable."""
+    if precision is None:
+        return jax.config.jax_default_matmul_precision  # pyright: ignore
+    return tuple(precision) if isinstance(precision, list) else precision
 
 
 def convolve(

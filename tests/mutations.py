@@ -203,8 +203,8 @@ MUTATIONS = (
     Mutation(
         "harmonics not mirrored in the gradient",
         "harmonic_conv.py",
-        "tuple(e - 1 - t for e, t in",
-        "tuple(t for e, t in",
+        "h.real.mirrored(self.extents)",
+        "h.real",
         (HARMONIC,),
     ),
     Mutation(

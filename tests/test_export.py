@@ -13,6 +13,7 @@ from flax import nnx
 
 import pdo_jax as pdo
 from pdo_jax.export import onnx as onnx_module
+from pdo_jax.export import program
 from tests import laws
 from tests.goldens import small_network
 
@@ -495,6 +496,19 @@ def test_onnx_runs_elsewhere(name, tmp_path, unhooked):
         x = noise(batch, *shape[1:])
         (y,) = session.run(["y"], {"x": x})
         assert laws.distance(y, run(model, x)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("platforms", "algorithm"),
+    [(("cpu",), True), (("cpu", "cuda"), False), (("cuda",), False)],
+    ids=str,
+)
+def test_programs_for_other_platforms_take_what_was_measured_there(platforms, algorithm):
+    layer = pdo.nn.PDOConv(4, 4, "p8", rngs=nnx.Rngs(0))
+    run = program.evaluation(layer, False, platforms)
+    text = str(jax.make_jaxpr(run)(jnp.zeros((4, 16, 16, 8, 4), jnp.float32)))
+    assert ("pdo_stencil_conv" in text) == algorithm
+    assert layer.algorithm == "auto"
 
 
 # ------------------------------------------------------------------------- the published source

@@ -26,6 +26,7 @@ from jax.typing import DTypeLike
 
 from pdo_jax import _check, _files
 from pdo_jax.export import folding
+from pdo_jax.nn.layers import PDOConv, PDOLift
 
 MAGIC = b"pdo_jax.export "
 FORMAT_VERSION = 1
@@ -107,7 +108,8 @@ def save(
         dtype: of the input.
         platforms: where the program shall run, in JAX's words ("cpu", "cuda", "rocm", "tpu").
         fold: whether to fold the equivariant layers first. If not, the file holds the free weights,
-            is smaller by their factor, and expands the kernels in every call.
+            is smaller by their factor, and expands the kernels in every call; layers with
+            `algorithm="auto"` are "direct" in it, unless it is for "cpu" alone.
         fixed_batch: whether the first axis is a number as well, for networks that cannot be traced
             with a batch of unknown size.
         overwrite: whether an existing file may be replaced.
@@ -132,7 +134,7 @@ def save(
         raise TypeError(
             f"platforms (={platforms!r}) must be a sequence of names; pass e.g. {PLATFORMS}."
         )
-    function = evaluation(model, fold)
+    function = evaluation(model, fold, platforms)
     _need_flatbuffers()
     with _files.replacing(path, overwrite) as temporary:
         sizes = ",".join("batch" if n is None else str(n) for n in shape)
@@ -221,10 +223,16 @@ def check_shape(input_shape: Sequence[int | None], fixed_batch: bool) -> list[in
     return [None, *sizes] if free else [*sizes]
 
 
-def evaluation(model: nnx.Module, fold: bool) -> Callable[[jax.Array], Any]:
-    """Return a network as a function of its input alone, as it evaluates."""
+def evaluation(
+    model: nnx.Module, fold: bool, platforms: Sequence[str] = PLATFORMS
+) -> Callable[[jax.Array], Any]:
+    """Return a network as a function of its input alone, as it evaluates on the platforms."""
     network = folding.fold(model) if fold else nnx.clone(folding.check_module(model))
     network.eval()
+    if set(platforms) != {"cpu"}:  # what "auto" takes was measured on this machine's platform
+        for _, layer in nnx.iter_graph(network):
+            if isinstance(layer, PDOLift | PDOConv) and layer.algorithm == "auto":
+                layer.algorithm = "direct"
     graphdef, state = nnx.split(network)
 
     def apply(x: jax.Array) -> Any:
