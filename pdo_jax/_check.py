@@ -54,6 +54,17 @@ def real(name: str, value: Any) -> float:
     return float(value)
 
 
+def rate(name: str, value: Any) -> float:
+    """Return `value` if it is a share that can be dropped: from 0 on, and below 1."""
+    result = real(name, value)
+    if not 0 <= result < 1:
+        raise ValueError(
+            f"{name} (={value!r}) must be at least 0 and below 1, where nothing would be left; "
+            "pass e.g. 0.2."
+        )
+    return result
+
+
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """Return `value` if it is one of `allowed`."""
     if not isinstance(value, str):

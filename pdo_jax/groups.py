@@ -126,6 +126,11 @@ class Group:
             array(2)
         """
         size = self.ndim**2
+        if np.shape(matrices)[-2:] != (self.ndim, self.ndim):
+            raise ValueError(
+                f"matrices has shape {np.shape(matrices)}, but (..., {self.ndim}, {self.ndim}) is "
+                f"needed for {self.name}; pass orthogonal matrices."
+            )
         inner = np.reshape(matrices, (-1, size)) @ self.matrices.reshape(-1, size).T
         # |A - B|^2 = 2 (ndim - <A, B>); the tolerance is far below the distance of two elements.
         if np.any(np.max(inner, axis=1) < self.ndim - _TOLERANCE):

@@ -359,6 +359,8 @@ def continuous_kernel(
     taps = _check.per_axis("taps", taps, group.ndim)
     if not all(k % 2 for k in taps):
         raise ValueError(f"taps (={taps}) must be odd; pass e.g. {tuple(k | 1 for k in taps)}.")
+    if unit is not None and _check.real("unit", unit) <= 0:
+        raise ValueError(f"unit (={unit}) must be a number of pixels above 0; pass e.g. 1.0.")
     dtype, order = np.promote_types(weights.dtype, np.float32), group.order
     offsets = positions(taps) * np.array(taps[::-1]) / 2  # in pixels
     offsets = offsets / (max(taps) / 2 if unit is None else unit)

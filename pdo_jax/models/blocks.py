@@ -56,4 +56,5 @@ def channel_dropout(rate: float, axes: int, rngs: nnx.Rngs) -> nnx.Dropout:
         axes: the number of axes of the array: `(N, H, W, C)` has 4, `(N, H, W, |G|, C)` 5.
         rngs: the random keys.
     """
+    rate = _check.rate("dropout_rate", rate)
     return nnx.Dropout(rate, broadcast_dims=tuple(range(1, axes - 1)), rngs=rngs)

@@ -52,7 +52,7 @@ class MnistRot(nnx.Module):
         self.norms = nnx.List(
             [nnx.BatchNorm(f, momentum=0.9, dtype=dtype, rngs=rngs) for f in features]
         )
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(_check.rate("dropout_rate", dropout_rate), rngs=rngs)
         self.invariant, self.checkpoint = invariant, checkpoint
         if invariant:
             self.head = nnx.Linear(features[-1], num_classes, dtype=dtype, rngs=rngs)

@@ -76,7 +76,7 @@ class PDEClassifier(nnx.Module):
         self.stem, levels = _levels(in_features, features, kernel_sizes, terms, group, options)
         self.levels, self.checkpoint = nnx.List(levels), checkpoint
         self.norm = nnx.BatchNorm(features[-1], momentum=0.9, **options)
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(_check.rate("dropout_rate", dropout_rate), rngs=rngs)
         self.head = nnx.Linear(features[-1], num_classes, **options)
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:

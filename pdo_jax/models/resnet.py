@@ -505,4 +505,4 @@ def _norm(features: int, dtype: DTypeLike | None, rngs: nnx.Rngs) -> nnx.BatchNo
 
 def _dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout | None:
     """Return a dropout, or None, which needs no random keys, where nothing is dropped."""
-    return nnx.Dropout(rate, rngs=rngs) if rate else None
+    return nnx.Dropout(_check.rate("dropout_rate", rate), rngs=rngs) if rate else None

@@ -58,7 +58,7 @@ class RotNist(nnx.Module):
         num_classes = _check.integer("num_classes", num_classes, 1)
         self.layers, self.sizes, self.field = nnx.List(layers), tuple(sizes), field
         self.channel_dropout = channel_dropout(dropout_rate, 5 if field else 4, rngs)
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(_check.rate("dropout_rate", dropout_rate), rngs=rngs)
         self.head = nnx.Linear(LAST**2 * features, num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
@@ -101,7 +101,7 @@ class LeNet5(nnx.Module):
         self.linear1 = nnx.Linear(4 * 4 * 16, 120, **options)
         self.linear2 = nnx.Linear(120, 84, **options)
         self.head = nnx.Linear(84, num_classes, **options)
-        self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
+        self.dropout = nnx.Dropout(_check.rate("dropout_rate", dropout_rate), rngs=rngs)
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify `(N, 28, 28, in_features)` images: `(N, num_classes)` logits."""

@@ -274,8 +274,9 @@ def vessel_cnn(
 
 
 def _setting(settings: dict[int, Any], depth: int) -> Any:
-    if depth not in settings:
-        raise ValueError(f"depth (={depth!r}) must be one of {', '.join(map(str, settings))}.")
+    if _check.integer("depth", depth, 1) not in settings:
+        words = ", ".join(map(str, settings))
+        raise ValueError(f"depth (={depth!r}) must be one of {words}; pass {min(settings)}.")
     return settings[depth]
 
 

@@ -85,6 +85,8 @@ def diffusion_shock(
     sizes = geometry.check_kernel_size(kernel_size)
     x = windows.check_field(x, len(sizes))
     dtype = np.promote_types(x.dtype, np.float32)
+    for name, switch in (("edges", edges), ("sides", sides)):
+        _check_switch(name, switch, len(sizes))
     options: dict[str, Any] = dict(kernel_size=sizes, distance=distance)
     smooth = diffusion(x, diffused, **options)
     rising = dilation(x, dilated, alpha=alpha, **options)
@@ -102,6 +104,22 @@ def diffusion_shock(
     return (q * smooth.astype(dtype) + (1 - q) * kept).astype(x.dtype)
 
 
+def _check_switch(name: str, switch: Any, ndim: int) -> None:
+    if not isinstance(switch, Switch):
+        raise TypeError(
+            f"{name} must be a Switch, got {type(switch).__name__}; pass "
+            "pdo_jax.pde.Switch(metric, scale)."
+        )
+    metric = geometry.check_metric(switch.metric, ndim)
+    if isinstance(metric, geometry.Finsler) or metric.shape[1:] == (3, 3):
+        finsler = isinstance(metric, geometry.Finsler)
+        what = "is a Finsler norm" if finsler else f"has shape {metric.shape}"
+        raise ValueError(
+            f"{name}.metric {what}, but (C, 3) is needed on SE(2), and (C,) or (C, 2, 2) on the "
+            "plane; a gradient and a Laplacian have no others here: pass one of these."
+        )
+
+
 def _scale(name: str, switch: Switch, x: jax.Array) -> jax.Array:
     scale = _check.floating(f"{name}.scale", switch.scale, "(C,)", 1, exact=True)
     _check.axis(f"{name}.scale", scale, 0, x.shape[-1], "the number of channels of x")
@@ -110,12 +128,7 @@ def _scale(name: str, switch: Switch, x: jax.Array) -> jax.Array:
 
 def _form(metric: _check.Array, ndim: int) -> jax.Array:
     """Return a metric as the matrix W of every channel, `(C, ndim, ndim)`."""
-    array = geometry.check_metric(metric, ndim)
-    if isinstance(array, geometry.Finsler) or array.shape[1:] == (3, 3):
-        raise ValueError(
-            "metric of a switch must be (C, 3) on SE(2), or (C,) or (C, 2, 2) on the plane; a "
-            "gradient and a Laplacian have no others here: pass one of these."
-        )
+    array: Any = geometry.check_metric(metric, ndim)
     if array.shape[1:] == (2, 2):
         return jnp.sum(array[:, :, :, None] * array[:, :, None, :], axis=1)
     weights = jax.nn.relu(array if array.ndim == 2 else jnp.stack([array] * ndim, -1))
