@@ -133,6 +133,9 @@ def mnist_rot(
     Returns:
         A `MnistRot`, which maps `(N, 28, 28, in_features)` to `(N, num_classes)`.
 
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
     Example:
         >>> model = mnist_rot(rngs=nnx.Rngs(0))
         >>> model(jnp.zeros((2, 28, 28, 1))).shape
@@ -182,6 +185,9 @@ def mnist_cnn(
 
     Returns:
         A `MnistRot`, which maps `(N, 28, 28, in_features)` to `(N, num_classes)`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
 
     Example:
         >>> model = mnist_cnn(rngs=nnx.Rngs(0))

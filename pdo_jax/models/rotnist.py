@@ -212,6 +212,9 @@ def rotnist_gcnn(
     Returns:
         A `RotNist`, which maps `(N, 28, 28, in_features)` to `(N, num_classes)`.
 
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
+
     Example:
         >>> model = nnx.eval_shape(lambda: rotnist_gcnn(rngs=nnx.Rngs(0)))
         >>> sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
@@ -256,6 +259,9 @@ def lenet5(
 
     Returns:
         A `LeNet5`, which maps `(N, 28, 28, in_features)` to `(N, num_classes)`.
+
+    Raises:
+        TypeError, ValueError: if an argument breaks its rule.
 
     Example:
         >>> model = nnx.eval_shape(lambda: lenet5(rngs=nnx.Rngs(0)))

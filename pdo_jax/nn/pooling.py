@@ -95,6 +95,8 @@ def max_pool(
 ) -> Float[jax.Array, "... c"]:
     """Take the largest value in every window of pixels, group element by group element.
 
+        y(p, g) = max_t x(s p + t, g)        s the strides, t over the window
+
     Args:
         x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.
         window: the number of pixels, one number or one for each spatial axis (two, unless a
@@ -150,6 +152,8 @@ def avg_pool(
     kind: str | None = None,
 ) -> Float[jax.Array, "... c"]:
     """Take the mean over every window of pixels, group element by group element.
+
+        y(p, g) = mean_t x(s p + t, g)        s the strides, t over the window; summed in float32
 
     Args:
         x: `(..., H, W, C)` image or `(..., H, W, |G|, C)` field.

@@ -30,7 +30,17 @@ _TINY = float(np.finfo(np.float32).eps)  # contrast and softness may be 0
 
 
 class Switch(NamedTuple):
-    """Where one of two things happens: a metric, and the scale (C,) of the transition."""
+    """Where one of two things happens, in `diffusion_shock`.
+
+    Args:
+        metric: `(C, 3)` on SE(2), and `(C,)` or `(C, 2, 2)` on the plane: in which a slope or a
+            curvature is measured.
+        scale: `(C,)`: where the transition is; its sign does not matter.
+
+    Example:
+        >>> Switch(jnp.ones((2, 3)), jnp.ones(2)).scale.shape
+        (2,)
+    """
 
     metric: _check.Array
     scale: _check.Array
