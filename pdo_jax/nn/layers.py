@@ -238,6 +238,8 @@ class PDOConv(_PDOLayer):
 class PDOConvTranspose(_PDOLayer):
     """A layer that enlarges fields: `pdo_jax.group_conv_transpose` with its free weights.
 
+        y(., g) = sum_h kernel_g[w(g^-1 h)] * X(., h) + bias     X: x with zeros between pixels
+
     n pixels become (n - 1) strides + 1, placed symmetrically, so that quarter turns stay exact at
     every size.
 

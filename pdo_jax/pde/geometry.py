@@ -80,6 +80,12 @@ def offsets(kernel_size: Sequence[int]) -> Float[np.ndarray, "h w 2"]:
     Args:
         kernel_size: `(kH, kW)`, odd.
 
+    Returns:
+        `(kH, kW, 2)` float64.
+
+    Raises:
+        TypeError, ValueError: if `kernel_size` is not valid.
+
     Example:
         >>> offsets((3, 3))[0, 2].tolist()
         [1.0, 1.0]
@@ -138,6 +144,8 @@ def squared_distance(
     coordinates: Float[np.ndarray, "... d"], metric: Metric, distance: str = "log"
 ) -> Float[jax.Array, "... c"]:
     """Return the squared distance of a point from the one that it is seen from.
+
+        rho(c)^2 = sum_i m_i c_i^2, or |M c|^2, or F(c)^2        "log", and on the plane
 
     Args:
         coordinates: `(..., 3)` from `log_coordinates`, or `(..., 2)` from `offsets`.

@@ -253,7 +253,7 @@ def over_bands(function: Callable[[jax.Array], jax.Array], x: jax.Array, axis: i
         return x
     bytes_of_one = math.prod(x.shape[1:]) * x.dtype.itemsize
     most = size if bytes_of_one <= 4 * BAND_BYTES else max(1, BAND_BYTES * size // bytes_of_one)
-    band = max(n for n in range(1, most + 1) if size % n == 0)
+    band = max(n for n in range(1, most + 1) if size % n == 0)  # of a prime size, one line
     shape = [1, *x.shape[1:]]
     shape[axis] = band
 
