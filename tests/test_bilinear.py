@@ -69,6 +69,7 @@ def test_half_precision_sums_in_float32(algorithm):
         assert error(a, b) < 6e-3  # rounded once before the products, and once after
 
 
+@pytest.mark.slow
 def test_calls_without_jit():
     B = pdo.filter_basis("p4", operators="total")
     x, w, metric = normal(1, 4, 4, 4, 1), normal(6, 4, 1, 1, seed=1), jnp.ones((1, 3))

@@ -143,6 +143,7 @@ def test_erosion_refuses_what_dilation_refuses(unhooked):
                 operator([[[1.0]]], jnp.ones(1), (3, 3))
 
 
+@pytest.mark.slow
 def test_bands_of_large_fields_are_the_whole(monkeypatch):
     x, dy = random((3, 4, 5, 8, 2)), jnp.asarray(random((3, 4, 5, 8, 2), seed=1))
 

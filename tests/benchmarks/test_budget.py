@@ -70,7 +70,7 @@ def test_exact_stencils_are_turned():
 @pytest.mark.parametrize(
     "source",
     [
-        "pooling",
+        pytest.param("pooling", marks=pytest.mark.slow),
         "border",
         pytest.param("stencils", marks=pytest.mark.slow),
         pytest.param("nonlinearity", marks=pytest.mark.slow),

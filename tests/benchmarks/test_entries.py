@@ -12,7 +12,7 @@ import pdo_jax as pdo
 from benchmarks import demo_network, entry, expansion, layer
 
 
-@pytest.mark.parametrize("group", ["p4", "p8", "p3m"])
+@pytest.mark.parametrize("group", [pytest.param("p4", marks=pytest.mark.slow), "p8", "p3m"])
 def test_naive_kernel_is_the_kernel(group):
     basis = pdo.filter_basis(group)
     order = basis.group.order

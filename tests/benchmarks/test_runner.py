@@ -93,6 +93,7 @@ def test_help_lists_the_entries():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are pinned on Linux alone")
+@pytest.mark.slow
 def test_pinning_comes_before_jax_starts():
     output = run(
         "-c",

@@ -176,6 +176,7 @@ def test_seeds_together_or_apart(data, trained, tmp_path, together, fused):
     assert one.execution == trainer.Execution(together=together, fused=fused or 1)
 
 
+@pytest.mark.slow
 def test_what_was_chosen_for_several_seeds_is_kept(data, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=1)
     first = trainer.train_seeds(Net, *data, recipe, seeds=[0, 1], folder=tmp_path)
