@@ -233,6 +233,7 @@ def test_octahedral_group(octahedral):
     assert total.values.shape == (24, 10, 3, 3, 3)
 
 
+@pytest.mark.slow
 def test_lifting_a_volume_commutes_with_the_cube(octahedral):
     B = pdo.filter_basis(octahedral)
     rng = np.random.default_rng(0)
@@ -258,6 +259,7 @@ def test_acting_on_volumes_is_index_arithmetic(octahedral):
             np.testing.assert_array_equal(pdo.act(octahedral, g, jnp.asarray(x), kind), expected)
 
 
+@pytest.mark.slow
 def test_orientation_in_space(octahedral):
     c, s = np.cos(0.3), np.sin(0.3)
     frame = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

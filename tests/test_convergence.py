@@ -138,6 +138,7 @@ def test_group_convolution(group, accuracy):
     assert order == pytest.approx(accuracy, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["p3", "p6", "p12", "p3m", "p6m"])
 @pytest.mark.parametrize("orientation", [0.0, 0.3, np.pi / 8])
 def test_lift_layer_in_turned_frames(group, orientation):

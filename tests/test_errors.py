@@ -575,7 +575,8 @@ CASES = [
         FIELD, np.ones((2, 3)), np.ones((2, 3)), pdo.pde.Switch(np.ones((2, 3)), np.ones(1)),
         pdo.pde.Switch(np.ones((2, 3)), np.ones(2)), (3, 3, 3)), ValueError,
      r"edges.scale has shape \(1,\): axis 0 is 1, but must be 2, the number of channels of x"),
-    ("everything dropped", lambda: pdo.models.lenet5(dropout_rate=1, rngs=nnx.Rngs(0)), ValueError,
+    ("everything dropped", lambda: nnx.eval_shape(
+        lambda: pdo.models.lenet5(dropout_rate=1, rngs=nnx.Rngs(0))), ValueError,
      r"dropout_rate \(=1\) must be at least 0 and below 1, where nothing would be left; pass"),
     ("depth that is a list", lambda: pdo.models.vessel_pde([6], rngs=nnx.Rngs(0)), TypeError,
      r"depth \(=\[6\]\) must be an integer"),

@@ -161,6 +161,7 @@ def test_errors_come_with_the_call():
         pdo.nn.linen.PDOLift(1, 2, "p4", bogus=1)
 
 
+@pytest.mark.slow
 def test_models_are_linen_modules_by_the_bridge():
     def evaluating(rngs):
         options = dict(group="p4", num_classes=3, in_features=1, invariants=2)

@@ -195,6 +195,7 @@ WINNERS = RNG.integers(0, 27, size=FIELD.shape).astype(np.uint8)
 LANES = dict(channels=2, window=(3, 3, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "arrays", "options"),
     [

@@ -383,6 +383,7 @@ def test_amounts_are_means_over_poses():
 # --------------------------------------------------------------------------- the layers as modules
 
 
+@pytest.mark.slow
 def test_nothing_is_stored_for_a_position():
     model = layer(pdo.nn.RelaxedConv, 2, 3, group="p8", filters=4, features=7)
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model)))
@@ -424,6 +425,7 @@ def test_the_penalty_is_the_sum_of_the_amounts():
     assert float(pdo.nn.equivariance_penalty(net.middle)) == 0
 
 
+@pytest.mark.slow
 def test_the_penalty_of_strict_layers_is_flat():
     net = Net(position_bandwidth=0.0, orientation_bandwidth=0.0)
     value, slopes = nnx.jit(nnx.value_and_grad(pdo.nn.equivariance_penalty))(net)

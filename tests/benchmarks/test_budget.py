@@ -67,15 +67,8 @@ def test_exact_stencils_are_turned():
     assert difference < 0.2 * np.linalg.norm(exact[low] - turned_back[low])
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        pytest.param("pooling", marks=pytest.mark.slow),
-        "border",
-        pytest.param("stencils", marks=pytest.mark.slow),
-        pytest.param("nonlinearity", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["pooling", "border", "stencils", "nonlinearity"])
 def test_quarter_turns_stay_exact(rough, images, source):
     assert error(rough, images, (source,), 90.0) < 1e-4
 

@@ -87,6 +87,7 @@ def run(*command):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_help_lists_the_entries():
     output = run("-m", "benchmarks", "--help")
     assert all(name in output for name in ENTRIES)

@@ -94,6 +94,7 @@ def test_rotated_sets_hold_the_same_shapes_under_the_same_noise():
     np.testing.assert_allclose(turned.volumes - noise, clean, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_shapes_are_rendered_alike(monkeypatch):
     """What a step draws is what `render` makes of the place and the edge that it drew."""
     drawn = []
@@ -114,6 +115,7 @@ def test_training_shapes_are_rendered_alike(monkeypatch):
         np.testing.assert_allclose(volume, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_training_shapes_are_distributed_as_those_of_tests():
     classes = np.arange(240) % 8
     drawn = np.asarray(jax.jit(shapes.draw)(jax.random.key(0), classes))
