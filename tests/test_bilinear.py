@@ -93,7 +93,7 @@ import pdo_jax as pdo
 from pdo_jax import harmonic_conv, stencil_conv
 stencil_conv.SLICE_BYTES = 1 << 14
 harmonic_conv.BLOCK_BYTES = 1 << 13
-assert len(jax.devices()) == 2
+assert len(jax.devices()) == 4
 B = pdo.filter_basis("p3", operators="total", order=1)
 x = jax.random.normal(jax.random.key(0), (16, 6, 6, 3, 2))
 w = jax.random.normal(jax.random.key(1), (3, 3, 2, 2))
@@ -111,7 +111,7 @@ for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["stencils", "harmonic"])
 def test_a_batch_over_several_devices(algorithm):
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = "--xla_force_host_platform_device_count=4"
     command = [sys.executable, "-c", SHARDED, algorithm]
     subprocess.run(command, env={"XLA_FLAGS": flags}, check=True)
 

@@ -248,7 +248,7 @@ def over_bands(function: Callable[[jax.Array], jax.Array], x: jax.Array, axis: i
     """
     count, size = x.shape[0], x.shape[axis]
     if not all(isinstance(n, int) for n in x.shape):  # free sizes have no divisors
-        return lax.map(lambda one: function(one[None])[0], x)
+        return over_examples(lambda one: function(one[None])[0], True, x)
     if not count:
         return x
     bytes_of_one = math.prod(x.shape[1:]) * x.dtype.itemsize
