@@ -57,8 +57,11 @@ class Checkpoints:
         return self.folder / str(step)
 
     def latest(self) -> int | None:
-        """Return the step of the newest complete checkpoint, None if there is none."""
-        return _agreed(next(iter(self._complete()), None))
+        """Return the step of the newest complete checkpoint, None if there is none.
+
+        What `restore` has found to be damaged does not count: it is to be saved anew.
+        """
+        return _agreed(next((s for s in self._complete() if s not in self._damaged), None))
 
     def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         """Save a checkpoint, which is complete or absent, and remove all but the newest.

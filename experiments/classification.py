@@ -2,8 +2,9 @@
 
     data -> normalisation of training images -> a network a seed -> training -> last epoch, tested
 
-`mnist_rot`, `cifar` and `images` say which data, networks and recipes. The test set is used once,
-at the end; what is chosen, is chosen with `validate`.
+`mnist_rot`, `cifar` and `images` say which data, networks and recipes. The labels of the test set
+are used once, at the end; what is chosen, is chosen with `validate`. (A few test images, without
+their labels, show after every epoch how the logits change when images turn.)
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import abc
 import argparse
 import ast
 import dataclasses
-import sys
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -29,7 +32,6 @@ from experiments import (
     amounts,
     datasets,
     devices,
-    interrupts,
     networks,
     plots,
     runs,
@@ -46,6 +48,7 @@ from experiments.specs import Spec
 
 SPLIT_SEED = 0  # of the split in training and validation, and of `limit`: the same in every run
 PROBES = 16  # images for the equivariance error
+DATA = "data.json"
 
 
 def _options(words: list[str]) -> zoo.Options:
@@ -122,12 +125,8 @@ class Config(abc.ABC):
         zoo.check(self.network, self.network_options)
         if self.compare is not None:
             zoo.check(self.compare, self.compare_options)
-        if pdo.group(self.elements).ndim != 2:
-            raise ValueError(f"elements (={self.elements!r}) must be a group of the plane: 'p8'.")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"seeds (={self.seeds}) must be different numbers, one at least; pass --seeds 0."
-            )
+        _plane("elements", self.elements)
+        runs.check_seeds(self.seeds)
         for name in ("limit", "held_out"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1.")
@@ -172,24 +171,16 @@ def command(
     `--recipe NAME` says which of `recipes` the other options change, the first if it is left out;
     `--resume FOLDER` says that it is the options of that run.
     """
-
-    def main(options: Any) -> None:
-        try:
-            (experiment or run)(options)
-        except trainer.Interrupted as stopped:
-            print(stopped, file=sys.stderr)
-            raise SystemExit(interrupts.EXIT_CODE) from stopped
-        except trainer.Diverged as error:
-            raise SystemExit(f"error: {error}") from error
-
+    main: Callable[[Any], Result] = experiment or run
     runs.command(main, config, about, lambda: starting_options(config, recipes or {}))
 
 
 def starting_options(config: type[C], recipes: Mapping[str, C]) -> C | None:
     """Return the options that the command line changes: a recipe's, or those of a run."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--recipe", "--model", default=next(iter(recipes), None))
-    parser.add_argument("--resume", type=Path)
+    # An option without its value is refused by the parser of all options, which knows them.
+    parser.add_argument("--recipe", "--model", nargs="?", default=next(iter(recipes), None))
+    parser.add_argument("--resume", nargs="?", type=Path)
     given, _ = parser.parse_known_args()
     if given.resume is not None:
         return specs.read(config, given.resume / runs.CONFIG)
@@ -209,12 +200,18 @@ def run(config: Config) -> Result:
         OSError: if data cannot be had, or files not be written.
     """
     start = time.perf_counter()
-    folder = _open(config)
+    default = Path("runs") / config.experiment
+    runs.check_run(config, default)
     dataset = devices.main_first(config.load)
     train, tests = parts(config, dataset)
-    runs.save_config(folder, dataclasses.replace(config, resume=None))
     described = describe(config, dataset.classes, train.images)
+    for spec in described.values():
+        nnx.eval_shape(partial(spec.build, config.seeds[0]))  # raises for options that do not fit
+    folder = runs.begin(config, default)
+    if config.resume is not None:
+        check_data(folder, train, tests)
     if devices.is_main():
+        write_json(folder / DATA, fingerprints(train, tests))
         specs.write(folder, described)
     probes = Probes.of(tests.images[:PROBES], config.elements)
     reports: dict[str, list[dict[str, Any]]] = {}
@@ -236,11 +233,11 @@ def run(config: Config) -> Result:
     )
     if not devices.is_main():
         return result
-    plots.training(folder / "training.png", curves)
+    write_json(folder / runs.RESULT, result)
     print(table(reports, config.measured_on))
     if "difference" in metrics:
         print(_in_words(metrics["difference"]))
-    write_json(folder / runs.RESULT, result)
+    plots.training(folder / "training.png", curves)
     print(f"Picture, checkpoints and {runs.RESULT} are in {folder}.")
     return result
 
@@ -253,6 +250,32 @@ def parts(config: Config, dataset: Dataset) -> tuple[Part, Part]:
     if config.limit is not None and config.limit != len(train.labels):
         _, train = datasets.split(train, _fitting("limit", config, train), SPLIT_SEED)
     return train, tests
+
+
+def fingerprints(train: Part, tests: Part) -> dict[str, str]:
+    """Return what tells images and labels from all others: a checksum of each part."""
+    named = {"train": train, "test": tests}
+    return {
+        name: hashlib.sha256(b"".join(a.tobytes() for a in part)).hexdigest()
+        for name, part in named.items()
+    }
+
+
+def check_data(folder: Path, train: Part, tests: Part) -> None:
+    """Raise unless images are those that a run began with: others are split otherwise.
+
+    Raises:
+        ValueError: if they are not; what was trained on might be tested on.
+    """
+    path = folder / DATA
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != fingerprints(
+        train, tests
+    ):
+        raise ValueError(
+            f"the run in {folder} had other data: images were added, removed or changed since, so "
+            "that some it was trained on may be test images now; put the data back as they were, "
+            "or evaluate with --data on images that the run has not seen."
+        )
 
 
 def describe(config: Config, classes: Sequence[str], images: np.ndarray) -> dict[str, Spec]:
@@ -293,7 +316,12 @@ class Probes:
 
     @classmethod
     def of(cls, images: np.ndarray, group: str) -> Probes:
-        """Return the probes made of `(N, H, W, C)` uint8 images."""
+        """Return the probes made of `(N, H, W, C)` uint8 images.
+
+        Raises:
+            ValueError: if the group is not one of the plane.
+        """
+        _plane("elements", group)
         still = jnp.asarray(images.astype(np.float32) / 255)
         elements = range(pdo.group(group).order)
         return cls(np.stack([np.asarray(pdo.act(group, g, still)) for g in elements]))
@@ -316,13 +344,6 @@ def report(
         "error": 100 * (1 - right),
         "equivariance_error": probes.error(model, normalise).tolist(),
     }
-
-
-def _open(config: Config) -> Path:
-    """Return the folder of the run: a new one, or that of the run to go on with."""
-    if config.resume is None:
-        return runs.open_run(config.out, Path("runs") / config.experiment, config.overwrite)
-    return runs.resume_run(config.resume, config)
 
 
 def _train(
@@ -362,11 +383,19 @@ def _train(
         raise trainer.Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
 
 
+def _plane(option: str, group: str) -> None:
+    if pdo.group(group).ndim != 2:
+        raise ValueError(f"{option} (={group!r}) must be a group of the plane; pass 'p8'.")
+
+
 def _fitting(option: str, config: Config, part: Part) -> int:
+    """Return how many images to split off, if all classes can be on both sides."""
     wanted, count = getattr(config, option), len(part.labels)
-    if wanted >= count:
+    classes = len(np.unique(part.labels))
+    if not classes <= wanted <= count - classes:
         raise ValueError(
-            f"{option} (={wanted}) must be below the {count} images that there are; pass less."
+            f"{option} (={wanted}) must be from {classes} to {count - classes}: of the {count} "
+            f"images that there are, both shares need one of each of the {classes} classes."
         )
     return wanted
 

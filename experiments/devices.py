@@ -77,6 +77,11 @@ def _options(hosts: Hosts) -> dict[str, Any] | None:
     environment = os.environ.get
     coordinator = hosts.coordinator or environment("JAX_COORDINATOR_ADDRESS")
     if coordinator is None:
+        if hosts.processes is not None or hosts.process is not None:
+            raise ValueError(
+                f"processes (={hosts.processes}) and process (={hosts.process}) need a coordinator "
+                "as well, where they find each other; pass its address, HOST:PORT."
+            )
         return None
     if coordinator == "auto":
         return {}
@@ -89,7 +94,12 @@ def _options(hosts: Hosts) -> dict[str, Any] | None:
             raise ValueError(
                 f"coordinator (={coordinator}) needs {name} as well; pass it, or set {variable}."
             )
-        options[key] = int(value)
+        try:
+            options[key] = int(value)
+        except ValueError:
+            raise ValueError(
+                f"{variable} (={value!r}) must be an integer; set it to one."
+            ) from None
     if not 0 <= options["process_id"] < options["num_processes"]:
         raise ValueError(
             f"process (={options['process_id']}) must be at least 0 and below processes "

@@ -59,9 +59,18 @@ def _data(config: Config, stored: Stored) -> tuple[Part, str]:
     spec, words = stored.spec, "test"
     if config.data is None:
         given = specs.read(CONFIGS[spec.experiment], stored.run / runs.CONFIG)
-        if config.data_folder is not None:
-            given = dataclasses.replace(given, data_folder=config.data_folder)
-        tests, words = classification.parts(given, given.load())[1], given.measured_on
+        if isinstance(given, classification.Published):
+            folder = config.data_folder or given.data_folder
+            verify = config.verify and given.verify
+            given = dataclasses.replace(given, data_folder=folder, verify=verify)
+        elif config.data_folder is not None:
+            raise ValueError(
+                f"data_folder (={config.data_folder}) is for published data sets, but this run "
+                f"used the pictures in {given.folder}; pass --data with another folder of pictures."
+            )
+        train, tests = classification.parts(given, given.load())
+        classification.check_data(stored.run, train, tests)
+        words = given.measured_on
     elif Path(config.data).is_dir():
         tests, _ = pictures.read_folder(Path(config.data), spec.shape, classes=spec.classes)
     else:

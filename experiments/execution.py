@@ -52,7 +52,8 @@ class Work:
         objective: what is lowered; None for the cross-entropy of classes.
 
     Raises:
-        ValueError: if there are fewer examples than one batch, or devices cannot share a batch.
+        ValueError: if images and targets differ in number, if there are fewer examples than one
+            batch, or if devices cannot share a batch.
     """
 
     def __init__(
@@ -63,6 +64,11 @@ class Work:
         prepare: Prepare,
         objective: Objective | None = None,
     ):
+        if len(images) != len(targets):
+            raise ValueError(
+                f"images and targets must belong together one by one, but there are {len(images)} "
+                f"images and {len(targets)} targets; pass as many of both."
+            )
         self.recipe, self.prepare, self.mesh = recipe, prepare, devices.mesh()
         self.objective = objective or CrossEntropy(recipe.label_smoothing)
         self.count = self.objective.examples(len(images))

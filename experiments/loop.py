@@ -41,6 +41,14 @@ class Interrupted(Exception):
     """The user asked to stop; what was reached is saved, if there is a folder."""
 
 
+def earlier_training(folder: Path) -> FileExistsError:
+    """Return the error of a training that would be mixed with what a folder holds."""
+    return FileExistsError(
+        f"folder (={folder}) holds checkpoints of an earlier training; pass resume=True to go on "
+        "with it, or another folder."
+    )
+
+
 @dataclasses.dataclass
 class Record:
     """What a training has measured so far; it is saved with every checkpoint."""
@@ -100,11 +108,12 @@ class Loop:
         """Train; `state` and `record` hold what came out."""
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
-                check_room(self.folder, (KEEP + 1) * size(self.state))
                 self.checkpoints = stack.enter_context(Checkpoints(self.folder, KEEP))
                 if self.checkpoints.latest() is not None:
                     self._go_on(self.checkpoints)
             if not self._is_over():
+                if self.folder is not None:
+                    check_room(self.folder, (KEEP + 1) * size(self.state))
                 self._train(stack)
 
     def models(self) -> list[nnx.Module]:
@@ -123,11 +132,14 @@ class Loop:
 
     def _go_on(self, checkpoints: Checkpoints) -> None:
         if not self.resume:
-            raise FileExistsError(
-                f"folder (={self.folder}) holds checkpoints of an earlier training; pass "
-                "resume=True to go on with it, or another folder."
-            )
+            raise earlier_training(checkpoints.folder)
         self.done, state, meta = checkpoints.restore(self.state)
+        if self.done > self.work.total:
+            raise ValueError(
+                f"folder (={self.folder}) holds a training of {self.done} steps, more than the "
+                f"{self.work.total} of this recipe and data; resume with those that it was started "
+                "with, or pass another folder."
+            )
         self.state = devices.replicate(state, self.work.mesh)
         self.record = Record(**meta)
         for rows in self.record.curve.values():  # JSON has no NaN: it has become None
@@ -140,8 +152,8 @@ class Loop:
         record.fused = program.fused
         interrupts = stack.enter_context(Interrupts())
         log = self._log(stack)
-        size = work.recipe.batch_size
-        bar = Progress(self.label, work.total * size, initial=self.done * size)
+        batch = work.recipe.batch_size
+        bar = Progress(self.label, work.total * batch, initial=self.done * batch)
         bar, over, stop = stack.enter_context(bar), False, False
         while not over:
             order = program.order(self.state, self.done // work.steps + 1)
@@ -149,7 +161,7 @@ class Loop:
             while self.done < end and not over:
                 with _timed(record.seconds, "train"):
                     taken = self._call(program, order)
-                bar.update(taken * size, self._newest())
+                bar.update(taken * batch, self._newest())
                 over = self._is_over()
                 if self.done == end or over:
                     self._end_epoch(log)
@@ -158,7 +170,7 @@ class Loop:
                     stop = devices.agreed(interrupts.asked)
                 if self._is_due() or stop or over:
                     self._save()
-                if stop and not over:
+                if stop:  # at the end, too: what comes after must not start
                     raise Interrupted(self._how_far())
 
     def _log(self, stack: contextlib.ExitStack) -> Log | None:

@@ -92,7 +92,7 @@ def training(
     Args:
         path: of the picture.
         curves: by network, a curve a seed, as the trainer gives them. Each of the panels that they
-            hold is drawn; NaN stands for an epoch without a number.
+            hold is drawn; NaN stands for an epoch without a number. Curves may differ in length.
         panels: what there is to be drawn.
     """
     shown = {name: of for name, of in curves.items() if of}
@@ -118,12 +118,17 @@ def training(
 
 def _seeds(axes: Axes, lines: Sequence[np.ndarray], colour: str, dashes: str) -> Line2D:
     """Draw one quantity of one network; return the line of the mean."""
-    epochs = np.arange(1, len(lines[0]) + 1)
-    known = np.isfinite(lines[0])
-    for values in lines if len(lines) > 1 else ():
-        axes.plot(epochs[known], values[known], color=colour, ls=dashes, lw=0.6, alpha=0.5)
-    mean = np.mean(lines, axis=0)
-    return axes.plot(epochs[known], mean[known], color=colour, ls=dashes)[0]
+    # Seeds that train for a time, not for so many steps, need not end in the same epoch.
+    numbers = np.full((len(lines), max(map(len, lines))), np.nan)
+    for row, values in zip(numbers, lines, strict=True):
+        row[: len(values)] = np.where(np.isfinite(values), values, np.nan)
+    epochs = np.arange(1, numbers.shape[1] + 1)
+    for row in numbers if len(lines) > 1 else ():
+        known = ~np.isnan(row)
+        axes.plot(epochs[known], row[known], color=colour, ls=dashes, lw=0.6, alpha=0.5)
+    known = ~np.isnan(numbers).all(axis=0)
+    mean = np.nanmean(numbers[:, known], axis=0)
+    return axes.plot(epochs[known], mean, color=colour, ls=dashes)[0]
 
 
 def overlays(path: Path, pictures: Mapping[str, np.ndarray], legend: Mapping[str, str]) -> None:
@@ -159,7 +164,7 @@ def errors_by_epoch(path: Path, lines: Mapping[str, Sequence[float]]) -> None:
 def filters(path: Path, kernels: np.ndarray, degrees: Sequence[float]) -> None:
     """Draw one learned filter in all its orientations: `(|G|, k, k)`."""
     figure = Figure(figsize=(1.25 * len(kernels) + 0.6, 1.9), layout="constrained")
-    panels = figure.subplots(1, len(kernels))
+    panels = figure.subplots(1, len(kernels), squeeze=False)[0]
     limit = float(np.max(np.abs(kernels)))
     for axes, kernel, angle in zip(panels, kernels, degrees, strict=True):
         axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)

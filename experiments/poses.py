@@ -1,4 +1,4 @@
-"""Four tasks on scikit-learn's digits for which the right amount of symmetry is known.
+"""Four tasks on digits for which the right amount of symmetry is known.
 
     turned        any digit, turned by any angle                  neither part of the pose matters
     six-or-nine   a 6 or a 9, turned by up to 45 degrees          the orientation does, roughly
@@ -8,23 +8,30 @@
 
 Only in "turned" do all orientations count alike, so the least should be learned of them there.
 Every digit keeps a margin: layers see the zeros beyond a border, and digits that come near one
-would tell their half to a network that knows no positions. The 1,797 scans are split once; every
-copy of a scan has a pose of its own, drawn from a fixed seed.
+would tell their half to a network that knows no positions. Scans are split once; every copy of a
+scan has a pose of its own, drawn from a fixed seed. Scans are scikit-learn's 1,797, which need no
+download; or MNIST's, in as many pixels, of which there are enough for as many images without
+copies.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import os
+from typing import Any, Literal
 
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
+from experiments import datasets
 from experiments.digits import CLASSES, SPLIT_SEED, TEST, Digits, split
 
+Source = Literal["scikit-learn", "mnist"]
+
 SIZE = 16  # of an image, twice that of a scan
-VALIDATION = 300  # scans of the training part, to choose amounts by
+TRAIN = 957  # scans
+VALIDATION = 300  # scans, to choose amounts by; the test part has `TEST`
 COPIES = {"train": 4, "validation": 8, "test": 8}
 _SHIFT = 2.5  # pixels: a digit stays inside, and a pixel and a half from the border
 _APART = 1.0  # pixels between the middle of a digit and the middle of the image, to either side
@@ -59,25 +66,56 @@ TASKS = {
 }
 
 
-def load(task: Task) -> dict[str, Digits]:
+def load(
+    task: Task, source: Source = "scikit-learn", folder: str | os.PathLike[str] | None = None
+) -> dict[str, Digits]:
     """Return the images and labels of a task, by the parts "train", "validation" and "test".
 
     Images are `(N, 16, 16, 1)` float32, always the same ones; a scan is in one part alone.
+
+    Args:
+        task: one of `TASKS`.
+        source: of the scans. Of MNIST's, those of its test set are in the test part.
+        folder: of MNIST's files, as in `datasets.load`.
     """
+    if source == "mnist":
+        parts, copies = _of_mnist(folder), dict.fromkeys(COPIES, 1)
+    else:
+        parts, copies = _of_scikit_learn(), COPIES
+    return {name: _posed(task, part, name, copies[name]) for name, part in parts.items()}
+
+
+def _of_scikit_learn() -> dict[str, Digits]:
+    """Return all 1,797 scans, in [0, 1]."""
     scans, labels = load_digits(return_X_y=True)
     everything = Digits(scans.reshape(-1, 8, 8) / 16.0, labels.astype(np.int32))
     rest, test = split(everything, TEST, SPLIT_SEED)
     train, validation = split(rest, VALIDATION, SPLIT_SEED)
-    parts = {"train": train, "validation": validation, "test": test}
-    return {name: _posed(task, part, name) for name, part in parts.items()}
+    return {"train": train, "validation": validation, "test": test}
 
 
-def _posed(task: Task, scans: Digits, part: str) -> Digits:
+def _of_mnist(folder: str | os.PathLike[str] | None) -> dict[str, Digits]:
+    """Return as many of MNIST's digits as the others are with their copies."""
+    data = datasets.load("mnist", folder)
+    counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+    counts = {name: count * COPIES[name] for name, count in counts.items()}
+    rest, validation = split(_reduced(data.train), counts["validation"], SPLIT_SEED)
+    _, train = split(rest, counts["train"], SPLIT_SEED)
+    _, test = split(_reduced(data.test), counts["test"], SPLIT_SEED)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _reduced(part: datasets.Part) -> Digits:
+    """Return digits in 8 x 8 pixels, in [0, 1]: means over 3 x 3, without a margin of two."""
+    blocks = part.images[:, 2:-2, 2:-2, 0].reshape(-1, 8, 3, 8, 3)
+    return Digits(blocks.mean(axis=(2, 4)) / 255, part.labels)
+
+
+def _posed(task: Task, scans: Digits, part: str, copies: int) -> Digits:
     """Return copies of the scans that occur, each in a pose of its own."""
     occur = np.isin(scans.labels, task.digits)
     # As many images whichever digits occur, so that all tasks take the same steps.
-    copies = COPIES[part] * CLASSES // len(task.digits)
-    index = np.tile(np.flatnonzero(occur), copies)
+    index = np.tile(np.flatnonzero(occur), copies * CLASSES // len(task.digits))
     rng = np.random.default_rng(list(COPIES).index(part))
     degrees = rng.uniform(-task.degrees, task.degrees, len(index))
     right = rng.integers(0, 2, len(index))

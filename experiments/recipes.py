@@ -102,7 +102,7 @@ def _schedule(recipe: Recipe, steps: int) -> optax.Schedule:
     peak = recipe.learning_rate
     match recipe.schedule:
         case "cosine":
-            rising = round(recipe.warmup * total)
+            rising = min(round(recipe.warmup * total), total - 1)  # something is left to fall
             return optax.warmup_cosine_decay_schedule(0.0, peak, rising, total)
         case "one-cycle":
             return optax.cosine_onecycle_schedule(total, peak, recipe.warmup)

@@ -48,8 +48,13 @@ class Config:
     """One run a seed."""
     tasks: tuple[str, ...] = tuple(poses.TASKS)
     """Names of `poses.TASKS`."""
-    start: float = 0.5
-    """Where both bandwidths start when they are learned."""
+    digits: poses.Source = "scikit-learn"
+    """Whose digits; scikit-learn's need no download."""
+    data_folder: Path | None = None
+    """That holds MNIST; by default PDO_JAX_DATA, or ~/.cache/pdo_jax."""
+    start: float = 0.0
+    """Where both bandwidths start when they are learned: 0 is the strict network, which gives up
+    symmetry as the data ask for it."""
     grid: tuple[float, ...] = (0.0, 0.5, 1.5)
     """Both bandwidths, when they are fixed; the first is 0, the last that of the free network. None
     at all trains with learned bandwidths alone."""
@@ -76,10 +81,11 @@ class Config:
                     f"tasks (={self.tasks}): {task!r} is not known; it must be one of "
                     f"{', '.join(map(repr, poses.TASKS))}."
                 )
-        if not self.tasks or not self.seeds:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(
-                f"tasks (={self.tasks}) and seeds (={self.seeds}) must name one each at least."
+                f"tasks (={self.tasks}) must be different names; leave it out for all."
             )
+        runs.check_seeds(self.seeds)
         if self.grid and (self.grid[0] != 0 or sorted(set(self.grid)) != list(self.grid)):
             raise ValueError(
                 f"grid (={self.grid}) must be increasing bandwidths from 0 on, which is the "
@@ -97,8 +103,7 @@ class Config:
 def main(config: Config) -> Result:
     """Train on all tasks, print the tables, and write the folder of the run."""
     start = time.perf_counter()
-    folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
-    runs.save_config(folder, config)
+    folder = runs.begin(config, Path("runs") / NAME)
     metrics, curves = {}, {}
     for task in config.tasks:
         metrics[task], curves[task] = measure(config, task)
@@ -110,10 +115,10 @@ def main(config: Config) -> Result:
         metrics=metrics | {"ordered": ordered(metrics)},
         seconds={"in all": time.perf_counter() - start},
     )
-    plots.amounts(folder / "amounts.png", curves, PARTS)
-    print(table(metrics))
-    print(f"The picture and {runs.RESULT} are in {folder}.")
     write_json(folder / runs.RESULT, result)
+    print(table(metrics))
+    plots.amounts(folder / "amounts.png", curves, PARTS)
+    print(f"The picture and {runs.RESULT} are in {folder}.")
     return result
 
 
@@ -123,7 +128,7 @@ def measure(config: Config, task: str) -> tuple[dict[str, Any], list[trainer.Cur
     Returns:
         The numbers that are reported, and the curves of the networks with learned bandwidths.
     """
-    parts = poses.load(poses.TASKS[task])
+    parts = poses.load(poses.TASKS[task], config.digits, config.data_folder)
     if config.limit is not None:
         parts = {name: Digits(*(a[: config.limit] for a in p)) for name, p in parts.items()}
     learned = _train(config, task, (config.start, config.start), parts, learn=True)

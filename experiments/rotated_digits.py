@@ -64,8 +64,12 @@ class Config:
         # Both raise for options that do not exist.
         pdo.filter_basis(self.group, **self.basis)
         Augmentation(shift=self.shift)
-        if not self.seeds:
-            raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
+        group = pdo.group(self.group)
+        if group.order < 2 or np.any(np.linalg.det(group.matrices) < 0):
+            raise ValueError(
+                f"group (={self.group!r}) must be rotations by less than a full turn; pass 'p8'."
+            )
+        runs.check_seeds(self.seeds)
         if len(self.features) != 4 or min(self.features) < 1:
             raise ValueError(
                 f"features (={self.features}) must be four numbers of at least 1, one a "
@@ -84,11 +88,11 @@ class Config:
 def main(config: Config) -> Result:
     """Train and test both networks, print the table, and write the folder of the run."""
     start = time.perf_counter()
-    folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
-    runs.save_config(folder, config)
+    folder = runs.begin(config, Path("runs") / NAME)
     train, tests = angles.data(config.limit)
     reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
     curves: dict[str, list[trainer.Curve]] = {INVARIANT: [], PLAIN: []}
+    drawn: Any = None
     for seed in config.seeds:
         models: dict[str, Any] = dict(build(config, seed))
         for name, model in models.items():
@@ -97,12 +101,7 @@ def main(config: Config) -> Result:
             measured = angles.measure(trained.model, tests, config.group)
             reports[name].append(measured | trained.seconds)
             curves[name].append(trained.curve)
-        if seed == config.seeds[0]:
-            _draw(models[INVARIANT], config.group, tests, folder)
-    plots.training(folder / "training.png", curves)
-    by_angle = {name: 100 * np.mean([r["by_angle"] for r in reports[name]], 0) for name in reports}
-    plots.accuracy_by_angle(folder / "accuracy_by_angle.png", angles.DEGREES, by_angle)
-    print(_table(reports, config.group))
+        drawn = drawn or models[INVARIANT]  # of the first seed
     result = Result.of(
         NAME,
         config=config,
@@ -112,6 +111,11 @@ def main(config: Config) -> Result:
         seconds={"in all": time.perf_counter() - start},
     )
     write_json(folder / runs.RESULT, result)
+    print(_table(reports, config.group))
+    _draw(drawn, config.group, tests, folder)
+    plots.training(folder / "training.png", curves)
+    by_angle = {name: 100 * np.mean([r["by_angle"] for r in reports[name]], 0) for name in reports}
+    plots.accuracy_by_angle(folder / "accuracy_by_angle.png", angles.DEGREES, by_angle)
     print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
     return result
 
@@ -193,7 +197,7 @@ def _table(reports: dict[str, list[dict[str, Any]]], group: str) -> str:
 def _draw(model: Any, group: str, tests: angles.HeldOut, folder: Path) -> None:
     """Draw the output channel of the first layer that depends most on the direction."""
     order = pdo.group(group).order
-    image = jnp.asarray(tests.upright.images[3])
+    image = jnp.asarray(tests.upright.images[min(3, len(tests.upright.images) - 1)])
     moved = pdo.act(group, 1, image)
     upright, rotated = (model.features(x[None], 1)[0] for x in (image, moved))
     channel = int(jnp.argmax(jnp.sum(jnp.var(upright, axis=-2), axis=(0, 1))))

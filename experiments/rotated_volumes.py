@@ -66,8 +66,7 @@ class Config:
             raise ValueError(
                 f"group (={self.group!r}) must be one of space; pass 'T', 'O', 'Oh' or 'I'."
             )
-        if not self.seeds:
-            raise ValueError("seeds (=()) must name one seed at least; pass --seeds 0.")
+        runs.check_seeds(self.seeds)
         if not self.features or min(self.features) < 1:
             raise ValueError(
                 f"features (={self.features}) must be numbers of at least 1, one a convolution; "
@@ -84,8 +83,7 @@ class Config:
 def main(config: Config) -> Result:
     """Train and test both networks, print the table, and write the folder of the run."""
     start = time.perf_counter()
-    folder = runs.open_run(config.out, Path("runs") / NAME, config.overwrite)
-    runs.save_config(folder, config)
+    folder = runs.begin(config, Path("runs") / NAME)
     tests = held_out(config)
     classes = np.arange(config.train, dtype=np.int32) % len(shapes.CLASSES)
     reports: dict[str, list[dict[str, Any]]] = {INVARIANT: [], PLAIN: []}
@@ -106,12 +104,6 @@ def main(config: Config) -> Result:
             reports[name].append(measure(trained.model, tests) | trained.seconds)
             curves[name].append(trained.curve)
     metrics = _metrics(reports)
-    accuracies = {name: [metrics[name][key] for key in ACCURACIES] for name in reports}
-    volume_plots.accuracies(folder / "accuracy.png", list(ACCURACIES.values()), accuracies)
-    first = slice(len(shapes.CLASSES))  # one of each class
-    seen = {key: tests[key].volumes[first, ..., 0] for key in ("upright", "random")}
-    volume_plots.projections(folder / "shapes.png", shapes.CLASSES, seen)
-    print(_table(reports))
     result = Result.of(
         NAME,
         config=config,
@@ -121,6 +113,12 @@ def main(config: Config) -> Result:
         seconds={"in all": time.perf_counter() - start},
     )
     write_json(folder / runs.RESULT, result)
+    print(_table(reports))
+    accuracies = {name: [metrics[name][key] for key in ACCURACIES] for name in reports}
+    volume_plots.accuracies(folder / "accuracy.png", list(ACCURACIES.values()), accuracies)
+    first = slice(len(shapes.CLASSES))  # one of each class
+    seen = {key: tests[key].volumes[first, ..., 0] for key in ("upright", "random")}
+    volume_plots.projections(folder / "shapes.png", shapes.CLASSES, seen)
     print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
     return result
 

@@ -6,16 +6,18 @@ unless the user says so.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from experiments import devices, interrupts
+from experiments.loop import Diverged, Interrupted
 from experiments.results import command_line, plain, write_json
 
 RESULT = "result.json"
@@ -26,12 +28,46 @@ _FREE = ("out", "overwrite", "resume", "hosts")  # where a run is and who comput
 Config = TypeVar("Config")
 
 
+def check_run(config: Any, default: Path) -> None:
+    """Check that `begin` will find or make the folder of a run, before anything is computed.
+
+    Args:
+        config: the options: `out`, `overwrite`, and `resume` where there is one.
+        default: the folder of this experiment.
+
+    Raises:
+        As `open_run` and `resume_run`. Nothing is removed.
+    """
+    if getattr(config, "resume", None) is not None:
+        resume_run(config.resume, config)
+    else:
+        devices.from_main(lambda: _check_new(config.out, default, config.overwrite))
+
+
+def begin(config: Any, default: Path) -> Path:
+    """Return the folder of a run, which from now on is that run's: with its options, and no result.
+
+    Args:
+        config: as in `check_run`.
+        default: the folder of this experiment.
+
+    Raises:
+        As `open_run` and `resume_run`.
+    """
+    if getattr(config, "resume", None) is not None:
+        return resume_run(config.resume, config)
+    folder = open_run(config.out, default, config.overwrite)
+    save_config(folder, config)
+    return folder
+
+
 def open_run(out: Path | None, default: Path, overwrite: bool = False) -> Path:
     """Make the folder of a run and check that files can be written there.
 
     Args:
-        out: the folder that the user named. None takes `default`, or where that is in use the first
-            of `default`-2, `default`-3 and so on that is not.
+        out: the folder that the user named. None makes `default`, or where that is there already
+            the first of `default`-2, `default`-3 and so on that is not: runs that start at the same
+            time get a folder each.
         default: the folder of this experiment.
         overwrite: whether a run in `out` may be replaced.
 
@@ -44,11 +80,13 @@ def open_run(out: Path | None, default: Path, overwrite: bool = False) -> Path:
     """
 
     def make() -> str:
-        if out is not None and _in_use(out):
-            _clear(out, overwrite)
-        folder = _unused(default) if out is None else out
-        _probe(folder)
-        return str(folder)
+        _check_new(out, default, overwrite)
+        if out is None:
+            return str(_claimed(default))
+        if _in_use(out):
+            (out / RESULT).unlink(missing_ok=True)
+            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        return str(out)
 
     return Path(devices.from_main(make))
 
@@ -91,6 +129,14 @@ def resume_run(folder: Path, config: object) -> Path:
     return folder
 
 
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise ValueError unless a run has one seed at least, and each once."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds (={seeds}) must be different numbers, one at least; pass --seeds 0."
+        )
+
+
 def save_config(folder: Path, config: object) -> None:
     """Write the options of a run, which also marks its folder as one."""
     if devices.is_main():
@@ -98,7 +144,7 @@ def save_config(folder: Path, config: object) -> None:
 
 
 def command(
-    main: Callable[[Config], object],
+    main: Callable[[Any], object],
     config: type[Config],
     about: str | None,
     default: Callable[[], Config | None] = lambda: None,
@@ -106,19 +152,24 @@ def command(
     """Run an experiment from the command line: every field of `config` is an option.
 
     Options that are not given are those that `default` returns, or else those of the class. Errors
-    of the user (a wrong option, a folder in use) end the program with one line, Ctrl-C ends it with
-    the exit code that shells expect. Where several processes train together they find each other
-    first: by the option `hosts`, if there is one, or by the environment (see `devices.Hosts`).
+    of the user (a wrong option, a folder in use) and trainings that diverge end the program with
+    one line, Ctrl-C ends it with the exit code that shells expect. Where `hosts` is an option,
+    processes that train together find each other first, by that or by the environment (see
+    `devices.Hosts`).
     """
     try:
         start = default()
         given: dict[str, Any] = {} if start is None else {"default": start}
         options = tyro.cli(config, description=about, prog=command_line(arguments=False), **given)
-        with devices.joined(getattr(options, "hosts", devices.Hosts())):
+        hosts = getattr(options, "hosts", None)
+        with contextlib.nullcontext() if hosts is None else devices.joined(hosts):
             main(options)
     except KeyboardInterrupt:
         raise SystemExit(interrupts.EXIT_CODE) from None
-    except (ValueError, OSError) as error:
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(interrupts.EXIT_CODE) from stopped
+    except (ValueError, OSError, Diverged) as error:
         raise SystemExit(f"error: {error}") from error
 
 
@@ -152,22 +203,30 @@ def _in_use(folder: Path) -> bool:
     return any(not entry.name.startswith(".") for entry in folder.iterdir())
 
 
-def _unused(default: Path) -> Path:
-    names = itertools.chain([default.name], (f"{default.name}-{i}" for i in itertools.count(2)))
-    return next(f for name in names if not _in_use(f := default.with_name(name)))
+def _claimed(default: Path) -> Path:
+    """Make and return the first folder of the row that is not there: who makes it has it."""
+    folder, number = default, 1
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = default.with_name(f"{default.name}-{number}")
+        else:
+            return folder
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
-    """Remove what would belong to two runs at once, if this is a run that may be replaced."""
-    if not overwrite:
-        raise FileExistsError(
-            f"out (={folder}) holds an earlier run or other files; pass --overwrite to replace "
-            "the run, or --out with a new folder."
-        )
-    if not (folder / CONFIG).is_file():
-        raise FileExistsError(
-            f"out (={folder}) is not a run: it has no {CONFIG}, so --overwrite leaves it alone; "
-            "pass --out with a new folder."
-        )
-    (folder / RESULT).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+def _check_new(out: Path | None, default: Path, overwrite: bool) -> None:
+    """Raise unless a run can be made in `out`, or in a folder beside `default`."""
+    if out is not None and _in_use(out):
+        if not overwrite:
+            raise FileExistsError(
+                f"out (={out}) holds an earlier run or other files; pass --overwrite to replace "
+                "the run, or --out with a new folder."
+            )
+        if not (out / CONFIG).is_file():
+            raise FileExistsError(
+                f"out (={out}) is not a run: it has no {CONFIG}, so --overwrite leaves it alone; "
+                "pass --out with a new folder."
+            )
+    _probe(default.parent if out is None else out)

@@ -18,6 +18,7 @@ from typing import Any
 from flax import nnx
 
 from experiments import runs, trainer, zoo
+from experiments.checkpoints import Checkpoints
 from experiments.datasets import Normalisation
 from experiments.recipes import Recipe
 from experiments.results import write_json
@@ -114,7 +115,7 @@ def find(path: Path) -> list[Stored]:
         for seed in seeds
     ]
     inside = [s for s in everything if path in (s.folder, *s.folder.parents)]
-    found = [s for s in inside if s.folder.is_dir() and any(s.folder.iterdir())]
+    found = [s for s in inside if Checkpoints(s.folder).latest() is not None]
     if not found:
         raise FileNotFoundError(
             f"there is no checkpoint in {path} yet; it appears with the first one of its training."

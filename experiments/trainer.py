@@ -27,7 +27,7 @@ from experiments.execution import Work, choose_together
 from experiments.loop import Diverged as Diverged
 from experiments.loop import Evaluate as Evaluate
 from experiments.loop import Interrupted as Interrupted
-from experiments.loop import Loop
+from experiments.loop import Loop, earlier_training
 from experiments.objectives import Objective
 from experiments.recipes import Recipe
 
@@ -164,6 +164,9 @@ def train_seeds(
         raise ValueError(f"seeds (={tuple(seeds)}) must be one at least, and all different.")
     execution = execution or Execution()
     work = Work(images, targets, recipe, Prepare(normalise, augment), objective)
+    if folder is not None and not resume:
+        for some in [*([seed] for seed in seeds), list(seeds)]:
+            _refuse_earlier(_folder(folder, some))
     together = False
     if len(seeds) > 1:
         execution = choose_together(work, build, seeds, execution, folder, resume)
@@ -211,6 +214,12 @@ def restore(model: nnx.Module, folder: Path, recipe: Recipe) -> nnx.Module:
 def seed_folder(folder: Path, seed: int) -> Path:
     """Return where `train_seeds` keeps the checkpoints of one seed."""
     return folder / f"seed-{seed}"
+
+
+def _refuse_earlier(folder: Path | None) -> None:
+    """Raise if a folder holds checkpoints: seeds are trained apart or together, and saved apart."""
+    if folder is not None and Checkpoints(folder).latest() is not None:
+        raise earlier_training(folder)
 
 
 def _folder(folder: Path | None, seeds: list[int]) -> Path | None:

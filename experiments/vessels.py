@@ -122,10 +122,7 @@ class Config:
                 f"compare (={self.compare}) must name networks that differ from each other and "
                 f"from network (={self.network!r})."
             )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(
-                f"seeds (={self.seeds}) must be different numbers, one at least; pass --seeds 0."
-            )
+        runs.check_seeds(self.seeds)
         for name in ("tune_steps", "held_out", "limit_test"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1.")
@@ -189,9 +186,12 @@ def main(config: Config) -> Result:
         OSError: if data cannot be had, or files not be written.
     """
     start = time.perf_counter()
-    folder = _open(config)
+    default = Path("runs") / config.experiment
+    runs.check_run(config, default)
     train, tests = parts(config, *devices.main_first(lambda: drive.load(config.data_folder)))
-    runs.save_config(folder, dataclasses.replace(config, resume=None))
+    folder = runs.begin(config, default)
+    if config.resume is None:
+        devices.from_main(lambda: (folder / DECIDED).unlink(missing_ok=True))
     decided = Decided(folder / DECIDED)
     with _resumable(config, folder):
         described = describe(config, train, decided)
@@ -228,14 +228,14 @@ def main(config: Config) -> Result:
     )
     if not devices.is_main():
         return result
-    plots.training(folder / "training.png", curves, plots.OF_SEGMENTERS)
-    _draw(folder, tests, shown)
+    write_json(folder / runs.RESULT, result)
     print(f"On {len(tests.images)} {config.measured_on} photographs, inside the field of view:")
     print(tables.table(score_rows(metrics, config.networks)))
     if config.compare:
         print("Differences, paired over the seeds, with 95 % intervals:")
         print(tables.table(difference_rows(metrics, config.networks)))
-    write_json(folder / runs.RESULT, result)
+    plots.training(folder / "training.png", curves, plots.OF_SEGMENTERS)
+    _draw(folder, tests, shown)
     print(f"Pictures, checkpoints and {runs.RESULT} are in {folder}.")
     return result
 
@@ -244,6 +244,8 @@ def parts(config: Config, train: Retinas, test: Retinas) -> tuple[Retinas, Retin
     """Return the photographs for training, and those that the trained networks are measured on."""
     if config.validate:
         train, test = split(train, config.held_out)
+    if config.tune:
+        split(train, config.held_out)  # raises where too few would stay to be tuned on
     return train, take(test, slice(config.limit_test))
 
 
@@ -541,15 +543,6 @@ def _resumable(config: Config, folder: Path) -> Iterator[None]:
     except trainer.Interrupted as error:
         program = f"python -m experiments.{config.experiment}"
         raise trainer.Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
-
-
-def _open(config: Config) -> Path:
-    """Return the folder of the run: a new one, or that of the run to go on with."""
-    if config.resume is None:
-        folder = runs.open_run(config.out, Path("runs") / config.experiment, config.overwrite)
-        devices.from_main(lambda: (folder / DECIDED).unlink(missing_ok=True))
-        return folder
-    return runs.resume_run(config.resume, config)
 
 
 if __name__ == "__main__":

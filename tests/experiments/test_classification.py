@@ -73,7 +73,8 @@ def test_record(run):
 def test_files(run):
     folder, _ = run
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "networks.json", "result.json", "training.png", "checkpoints"}
+    files = {"config.json", "networks.json", "data.json", "result.json", "training.png"}
+    assert names == files | {"checkpoints"}
 
 
 @slow
@@ -114,8 +115,9 @@ def test_all_images_are_a_limit(config, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 91}, r"limit \(=91\) must be below the 90 images"),
-        ({"validate": True, "held_out": 90}, r"held_out \(=90\) must be below the 90 images"),
+        ({"limit": 91}, r"limit \(=91\) must be from 3 to 87: of the 90 images"),
+        ({"limit": 2}, r"limit \(=2\) must be from 3 to 87"),
+        ({"validate": True, "held_out": 90}, r"held_out \(=90\) must be from 3 to 87"),
     ],
 )
 def test_more_images_than_there_are(config, options, message):
@@ -134,6 +136,21 @@ def test_probes_measure_the_equivariance_error(config):
     expected = pdo.equivariance_error(whole, x, "p8", output_kind="invariant")
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     assert found[0] == 0 and found[2] > 1e-3
+
+
+def test_probes_are_moved_in_the_plane():
+    with pytest.raises(ValueError, match=r"elements \(='O'\) must be a group of the plane"):
+        Probes.of(tiny.part(5).images, "O")
+
+
+def test_a_run_is_replaced_only_by_one_that_begins(config, tmp_path):
+    """What options and data do not allow is found before anything of the old run is removed."""
+    runs.save_config(tmp_path, config)
+    (tmp_path / runs.RESULT).write_text("{}")
+    for wrong in ({"limit": 1000}, {"network_options": {"copies": -1}}):
+        with pytest.raises((ValueError, TypeError)):
+            mnist_rot.main(dataclasses.replace(config, out=tmp_path, overwrite=True, **wrong))
+        assert (tmp_path / runs.RESULT).exists()
 
 
 def test_difference_is_students_interval():

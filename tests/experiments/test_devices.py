@@ -59,16 +59,23 @@ def test_hosts_from_options_and_environment(monkeypatch):
     assert devices._options(devices.Hosts("auto")) == {}
 
 
+def test_variables_are_numbers(monkeypatch):
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES \(='two'\) must be an integer"):
+        devices._options(devices.Hosts("here:1", process=0))
+
+
 @pytest.mark.parametrize(
     ("hosts", "message"),
     [
         (("here:1",), r"coordinator \(=here:1\) needs processes as well; .*JAX_NUM_PROCESSES"),
         (("here:1", 2), r"coordinator \(=here:1\) needs process as well; .*JAX_PROCESS_ID"),
+        ((None, 2, 1), r"processes \(=2\) and process \(=1\) need a coordinator"),
         (("here:1", 2, 2), r"process \(=2\) must be at least 0 and below processes \(=2\)"),
     ],
 )
 def test_hosts_named_in_part(monkeypatch, hosts, message):
-    for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match=message), devices.joined(devices.Hosts(*hosts)):
         pass

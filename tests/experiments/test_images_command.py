@@ -169,3 +169,9 @@ def test_training_on_a_folder(folder, tmp_path, monkeypatch):
     assert [again[tiny.NETWORK][0]["error"]] == result.metrics[tiny.NETWORK]["error"]["seeds"]
     other = evaluate.main(evaluate.Config(run=tmp_path / "run", data=str(folder), elements="p4"))
     assert other[tiny.NETWORK][0]["error"] < 50
+    with pytest.raises(ValueError, match=r"data_folder \(=there\) is for published data sets"):
+        evaluate.main(evaluate.Config(run=tmp_path / "run", data_folder="there"))
+    # One more picture, and the split is another: what was trained on would be tested on.
+    save(folder / "cats" / "0.png", half(8, 8))
+    with pytest.raises(ValueError, match="had other data: images were added"):
+        evaluate.main(evaluate.Config(run=tmp_path / "run", elements="p4"))

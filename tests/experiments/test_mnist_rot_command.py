@@ -105,6 +105,13 @@ def test_a_run_that_is_not_there_is_one_line(command):
         command("--resume", "nowhere")
 
 
+@pytest.mark.parametrize("option", ["--resume", "--recipe"])
+def test_options_without_their_value_are_named(command, capsys, option):
+    with pytest.raises(SystemExit) as error:
+        command(option)
+    assert error.value.code == 2 and option in capsys.readouterr().err
+
+
 def test_stopping_is_no_error(command, monkeypatch, capsys):
     def stop(_):
         raise classification.trainer.Interrupted("stopped; go on with --resume x")

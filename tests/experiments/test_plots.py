@@ -50,3 +50,18 @@ def test_epochs_without_a_number_are_left_out(drawn):
 def test_picture_is_written(tmp_path):
     plots.training(tmp_path / "training.png", {"net": [curve()]})
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_seeds_may_end_in_different_epochs(drawn):
+    """As those do that train for a time."""
+    short = {"loss": [0.4], "accuracy": [0.8]}
+    lines = drawn({"net": [short, curve(3.0)]})[0]["cross-entropy in training"].get_lines()
+    found = [line.get_xydata().tolist() for line in lines]
+    expected = [[[1, 0.4]], [[1, 1.2], [2, 0.6]], [[1, 0.8], [2, 0.6]]]
+    for points, numbers in zip(found, expected, strict=True):
+        np.testing.assert_allclose(points, numbers)
+
+
+def test_a_single_filter_is_drawn(tmp_path):
+    plots.filters(tmp_path / "filters.png", np.ones((1, 3, 3)), [0.0])
+    assert (tmp_path / "filters.png").is_file()

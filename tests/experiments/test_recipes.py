@@ -25,6 +25,13 @@ def test_cosine():
     np.testing.assert_allclose(found[20:], 0.05 * (1 + np.cos(np.pi * falling / 80)), atol=1e-7)
 
 
+def test_something_is_left_to_fall_after_any_warmup():
+    schedule = recipes.learning_rate(
+        recipes.Recipe(epochs=1, learning_rate=0.1, schedule="cosine", warmup=0.9), 3
+    )
+    np.testing.assert_allclose([float(schedule(i)) for i in range(4)], [0, 0.05, 0.1, 0], atol=1e-7)
+
+
 def test_one_cycle():
     found = rates(schedule="one-cycle", warmup=0.3)
     assert np.argmax(found) == 30 and np.isclose(found[30], 0.1)

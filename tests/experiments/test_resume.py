@@ -110,6 +110,23 @@ def test_finished_training_is_read(resumed, whole):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_damaged_last_checkpoint_is_saved_anew(resumed, whole, tmp_path):
+    folder = shutil.copytree(resumed[0], tmp_path / "run")
+    last = newest(folder)
+    file = max((folder / str(last) / "state").rglob("*"), key=lambda f: f.stat().st_size)
+    file.write_bytes(file.read_bytes()[::-1])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert same(train(folder, resume=True), whole)
+    restored = trainer.restore(small_run.Net(), folder, EVERYTHING)  # without a warning
+    assert same(small_run.arrays(restored), small_run.arrays(whole.model))
+
+
+def test_a_shorter_training_does_not_go_on_with_a_longer_one(stopped):
+    shorter = dataclasses.replace(EVERYTHING, epochs=1)
+    with pytest.raises(ValueError, match=r"training of 9 steps, more than the 6 of this recipe"):
+        train(stopped, shorter, resume=True)
+
+
 def test_logs_show_every_epoch_once(resumed):
     rows = (resumed[0] / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("epoch")
@@ -177,6 +194,32 @@ def test_ctrl_c_saves_and_goes_on(tmp_path):
         train(tmp_path / "run", recipe, evaluate=evaluate)
     assert newest(tmp_path / "run") == 6
     assert same(train(tmp_path / "run", recipe, evaluate=evaluate, resume=True), expected)
+
+
+def test_ctrl_c_at_the_end_of_a_seed_stops_before_the_next(tmp_path):
+    """The request must not be lost between two trainings."""
+    recipe, asked = dataclasses.replace(PLAIN, epochs=1, checkpoint_every=0.0), []
+
+    def evaluate(model):
+        asked.append(signal.raise_signal(signal.SIGINT) if not asked else None)
+        return {}
+
+    def both(**options):
+        return trainer.train_seeds(
+            lambda seed: small_run.Net(),
+            *small_run.data(),
+            recipe,
+            seeds=(0, 1),
+            folder=tmp_path,
+            execution=trainer.Execution(together=False),
+            evaluate=evaluate,
+            **options,
+        )
+
+    with pytest.raises(trainer.Interrupted, match="after step 6 of 6"):
+        both()
+    assert not (tmp_path / "seed-1").exists()
+    assert [trained.steps for trained in both(resume=True)] == [6, 6] and len(asked) == 2
 
 
 class Bad:

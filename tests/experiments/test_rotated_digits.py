@@ -102,7 +102,10 @@ def test_command_line():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seeds": ()}, r"seeds \(=\(\)\) must name one seed at least"),
+        ({"seeds": ()}, r"seeds \(=\(\)\) must be different numbers, one at least"),
+        ({"seeds": (0, 0)}, r"seeds \(=\(0, 0\)\) must be different"),
+        ({"group": "p1"}, r"group \(='p1'\) must be rotations by less than a full turn"),
+        ({"group": "p4m"}, r"group \(='p4m'\) must be rotations"),
         ({"features": (1, 2)}, r"features \(=\(1, 2\)\) must be four numbers"),
         ({"features": (1, 2, 0, 1)}, "must be four numbers of at least 1"),
         ({"group": "q8"}, "group .*'q8'.* is not known"),

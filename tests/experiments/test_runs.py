@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import runs
+from experiments import runs, trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Options:
     """Seeds."""
     out: Path | None = None
     """Folder."""
+    overwrite: bool = False
+    """Replace."""
 
 
 def finished_run(folder):
@@ -80,3 +82,36 @@ def test_errors_of_the_user_are_one_line(monkeypatch):
 
     with pytest.raises(SystemExit, match="^error: out .=x. holds"):
         runs.command(main, Options, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (trainer.Interrupted("stopped after step 3"), 130, "stopped after step 3"),
+        (trainer.Diverged("the loss is nan"), "error: the loss is nan", ""),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_a_command_ends(monkeypatch, capsys, error, code, said):
+    monkeypatch.setattr("sys.argv", ["x"])
+
+    def main(options):
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        runs.command(main, Options, None)
+    assert caught.value.code == code and capsys.readouterr().err.strip() == said
+
+
+def test_runs_that_start_together_have_a_folder_each(tmp_path):
+    first, second = (runs.open_run(None, tmp_path / "x") for _ in range(2))
+    assert first != second
+
+
+def test_checking_removes_nothing(tmp_path):
+    finished_run(tmp_path)
+    options = Options(out=tmp_path, overwrite=True)
+    runs.check_run(options, Path("unused"))
+    assert (tmp_path / runs.RESULT).exists()
+    assert runs.begin(options, Path("unused")) == tmp_path
+    assert not (tmp_path / runs.RESULT).exists() and (tmp_path / runs.CONFIG).exists()

@@ -199,6 +199,21 @@ def test_seeds_apart_share_a_program(data, monkeypatch):
     assert len(compiled) == 1
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_what_seeds_have_left_is_not_replaced_or_mixed_in(data, tmp_path, together):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    options = dict(seeds=[0, 1], folder=tmp_path)
+    first, second = (trainer.Execution(together=t) for t in (together, not together))
+    trainer.train_seeds(Net, *data, recipe, execution=first, **options)
+    with pytest.raises(FileExistsError, match="seed-0.*holds checkpoints of an earlier training"):
+        trainer.train_seeds(Net, *data, recipe, execution=second, **options)
+
+
+def test_images_and_targets_are_as_many(data):
+    with pytest.raises(ValueError, match=r"there are 24 images and 8 targets"):
+        trainer.train(Net(), data[0][:24], data[1][:8], RECIPE, seed=0)
+
+
 def test_seeds_must_differ(data):
     with pytest.raises(ValueError, match=r"seeds \(=\(1, 1\)\) must be one at least"):
         trainer.train_seeds(Net, *data, RECIPE, seeds=[1, 1])
