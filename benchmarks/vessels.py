@@ -13,6 +13,8 @@ from experiments.results import ROOT
 
 Record = dict[str, Any]
 
+OURS = "ours"
+
 
 def records() -> list[Record]:
     """Return the records of segmentation, by name."""
@@ -33,6 +35,10 @@ def _of(record: Record) -> list[str]:
     found = [_how(record), "", *tables.markdown(vessels.score_rows(metrics, networks)), ""]
     if len(networks) > 1:
         found += [*tables.markdown(vessels.difference_rows(metrics, networks)), ""]
+    if OURS in networks[1:]:
+        order = [OURS, *(name for name in networks if name != OURS)]
+        turned = metrics | {"differences": vessels.differences(metrics, order)}
+        found += [*tables.markdown(vessels.difference_rows(turned, order)), ""]
     return found
 
 

@@ -212,7 +212,7 @@ def main(config: Config) -> Result:
             "planned steps": steps,
             **summary([report for report, _ in said]),
         }
-    metrics["differences"] = differences(config, metrics)
+    metrics["differences"] = differences(metrics, config.networks)
     metrics["data"] = {
         "name": "DRIVE",
         "measured on": config.measured_on,
@@ -473,7 +473,7 @@ def summary(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def differences(config: Config, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def differences(metrics: Mapping[str, Any], networks: Sequence[str]) -> dict[str, Any]:
     """Return the first network's scores minus those of every other, paired over the seeds.
 
     They are the means over the photographs; `classification.difference` says what is returned.
@@ -482,9 +482,10 @@ def differences(config: Config, metrics: Mapping[str, Any]) -> dict[str, Any]:
     def of(name: str, score: str) -> list[float]:
         return metrics[name]["mean of photographs"][score]["seeds"]
 
+    first, *others = networks
     return {
-        other: {s: classification.difference(of(config.network, s), of(other, s)) for s in SCORES}
-        for other in config.compare
+        other: {s: classification.difference(of(first, s), of(other, s)) for s in SCORES}
+        for other in others
     }
 
 

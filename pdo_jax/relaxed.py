@@ -438,8 +438,8 @@ def amounts(
 
 def ratio(part: jax.Array, whole: jax.Array) -> jax.Array:
     """Return (part / whole)^(1/2), and 0 with the derivative 0 where `part` is 0."""
-    some = part > 0
-    return jnp.where(some, jnp.sqrt(jnp.where(some, part, 1) / jnp.where(some, whole, 1)), 0)
+    none = part <= 0  # what is no number stays none
+    return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, part) / jnp.where(none, 1, whole)))
 
 
 def reference_positions(ndim: int) -> tuple[int, ...]:

@@ -181,12 +181,51 @@ def test_pointwise_layers_fold(options):
     check_fold(layer, noise(2, 5, 5, 6, 3), TOLERANCE[options.get("dtype", "float32")])
 
 
-def test_relaxed_layers_keep_their_gains(tmp_path):
-    """And a file of them is the network."""
-    layer = random(lambda: pdo.nn.RelaxedConv(2, 3, "p4", param_dtype="float16", rngs=nnx.Rngs(0)))
+def relaxed(relaxation, **options):
+    """Return a relaxed layer, with what is relaxed unlike zero."""
+    options["relaxation"] = relaxation
+    layer = random(lambda: pdo.nn.RelaxedConv(2, 3, "p4", **options, rngs=nnx.Rngs(0)))
+    if relaxation == "partial":  # quarter turns are kept in part, and the half turn is not
+        layer.relaxation.extent[...] = jnp.asarray(0.4, layer.param_dtype)
+    assert float(layer.penalty()) > 0.1
+    return layer
+
+
+def relaxations(fast):
+    return [
+        pytest.param(name, marks=() if name == fast else pytest.mark.slow)
+        for name in ("non-stationary", "partial", "weights", "residual")
+    ]
+
+
+@pytest.mark.parametrize("relaxation", relaxations("non-stationary"))
+def test_relaxed_layers_keep_their_gains(relaxation):
+    layer = relaxed(relaxation, param_dtype="float16")
     folded = check_fold(layer, noise(2, 3, 3, 4, 2, dtype="float16"), 2e-3)
     assert isinstance(folded.strict, pdo.export.FoldedConv)
-    np.testing.assert_array_equal(folded.relaxation.mean[...], layer.relaxation.mean[...])
+    before, after = (small_network.arrays(made.relaxation) for made in (layer, folded))
+    assert before and before.keys() == after.keys()
+    for name, array in after.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("relaxation", relaxations("partial"))
+def test_a_file_of_relaxed_layers_is_the_layers(relaxation, tmp_path):
+    layer, x = relaxed(relaxation), noise(2, 3, 3, 4, 2)
+    pdo.export.save(layer, tmp_path / "a", (None, 3, 3, 4, 2))
+    assert laws.distance(pdo.export.load(tmp_path / "a")(x), run(layer, x)) <= 1e-6
+
+
+@pytest.mark.slow
+def test_a_file_of_operators_and_equations_is_the_network(tmp_path):
+    """An equation between two operators: nothing folds in the one, and both others do."""
+    model, x = random(lambda: laws.Mixed("p4", "float32")), noise(2, 4, 5, 1)
+    pdo.export.save(model, tmp_path / "a", (None, 4, 5, 1))
+    assert laws.distance(pdo.export.load(tmp_path / "a")(x), run(model, x)) <= 1e-6
+
+
+def test_continuous_filters_over_the_whole_input_stay(tmp_path):
+    """And a file of them is the network."""
     whole = random(lambda: pdo.nn.RelaxedLift(1, 2, "p4", relative_bandwidth=1.0, kernel_features=4,
                                               rngs=nnx.Rngs(0)))  # fmt: skip
     assert isinstance(pdo.export.fold(whole).strict, type(whole.strict))
@@ -582,3 +621,35 @@ def test_a_classifier_of_the_published_source():
     actual = np.einsum("nhwi,hwio->no", field.reshape(2, 4, 4, 56), ours)
     assert laws.distance(actual, expected) <= 1e-12
     np.testing.assert_array_equal(pdo.export.to_tensorflow(ours, "p8", "head"), theirs)
+
+
+def test_transposed_convolutions_are_measured_there_as_well():
+    layer = pdo.nn.PDOConvTranspose(8, 8, "p8", rngs=nnx.Rngs(0))
+    run = program.evaluation(layer, False, ("cpu", "cuda"))
+    steps = str(jax.make_jaxpr(run)(jnp.ones((2, 28, 28, 8, 8), np.float32)))
+    assert "conv_general_dilated" in steps and "pdo_stencil_conv" not in steps
+
+
+class Stack(nnx.Module):
+    """Three layers that share a program."""
+
+    def __init__(self, build):
+        self.layers = nnx.vmap(build)(nnx.Rngs(0).split(3))
+
+    def __call__(self, x):
+        axes = (nnx.Carry, 0)
+        return nnx.scan(lambda x, m: m(x), in_axes=axes, out_axes=nnx.Carry)(x, self.layers)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda rngs: pdo.nn.PDOConv(2, 2, "p4", rngs=rngs),
+        lambda rngs: pdo.nn.PointwiseConv(2, 2, "p4", rngs=rngs),
+    ],
+)
+def test_stacks_of_layers_are_not_folded(build):
+    net = Stack(build)
+    assert net(jnp.ones((1, 5, 5, 4, 2), np.float32)).shape == (1, 5, 5, 4, 2)
+    with pytest.raises(ValueError, match=r"has a stack of P.*Conv .*has shape \(3, .*fold=False"):
+        pdo.export.fold(net)

@@ -137,6 +137,20 @@ def test_the_segmenter_is_equivariant():
     assert laws.equivariance(jax.jit(thinned), x[1:, 1:], "p4", "image", "image") > 1e-3
 
 
+@pytest.mark.slow
+def test_the_default_segmenter_is_equivariant(monkeypatch):
+    """Over p8, at an odd size; and the control: halving without a blur that fits breaks it."""
+
+    def error():
+        model = evaluated(lambda: MODELS.pde_segmenter(dtype="float64", rngs=nnx.Rngs(0)))
+        run = jax.jit(lambda x: model(x))
+        return laws.equivariance(run, noise(7, 7, 3), "p4", "image", "image")
+
+    assert error() <= 1e-11
+    monkeypatch.setattr("pdo_jax.models.pde.blur_pool", lambda x, kind: x[:, ::2, ::2])
+    assert error() > 1e-3
+
+
 TERMS = ("convection", "dilation", "erosion")
 
 
@@ -172,6 +186,12 @@ def test_lietorchs_classifiers_see_where_pixels_are():
 def test_groups_without_mirrors_alone():
     with pytest.raises(ValueError, match=r"group \(=p4m\) must be a cyclic group of the plane"):
         MODELS.pde_classifier(group="p4m", rngs=nnx.Rngs(0))
+    with pytest.raises(
+        ValueError, match=r"group \(=p4\) has 4 orientations, but kernel_sizes .* 5"
+    ):
+        pdo.models.pde_classifier(group="p4", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"distance \(='paths'\) on SE\(2\) is for metric='diag"):
+        pdo.nn.PDELayer(2, 2, metric="full", distance="paths", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"features \(=\(8, 12\)\) must hold one number more"):
         MODELS.pde_segmenter((8, 12), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"depth \(=7\) must be one of 6, 12"):

@@ -440,6 +440,15 @@ def test_gradients_of_group_pools_agree_with_finite_differences(kind):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["max", "mean", "norm"])
+def test_what_is_no_number_stays_none(kind):
+    x = np.ones((2, 8, 3))
+    x[0, 4, 1] = np.nan
+    with jax.debug_nans(False):
+        found = np.isnan(pdo.nn.group_pool(x, kind))
+    np.testing.assert_array_equal(found, np.isnan(x).any(1))
+
+
 def test_max_and_mean_and_norm_differ():
     pooled = [np.asarray(pdo.nn.group_pool(normal(4, 3), kind)) for kind in ("max", "mean", "norm")]
     for a, b in itertools.combinations(pooled, 2):

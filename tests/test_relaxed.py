@@ -14,6 +14,8 @@ from pdo_jax import relaxed
 from tests import laws
 
 BANDWIDTHS = np.linspace(0, 0.45, 10)
+SPLINES = pdo.pde.spline_basis("p4", 5)
+GAUSSIAN = dict(scheme="gaussian", sigma=0.8, operators="total")
 
 
 def noise(*shape, seed=0, dtype="float64"):
@@ -61,28 +63,33 @@ def field(group, *sizes, channels=1, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("name", "group", "dtype", "tolerance"),
+    ("name", "group", "dtype", "tolerance", "options"),
     [
-        ("Conv", "p4m", "float64", 1e-12),
-        ("Lift", "p8", "float32", 1e-6),
-        pytest.param("Conv", "p8", "float32", 1e-6, marks=pytest.mark.slow),
-        pytest.param("Lift", "O", "float64", 1e-12, marks=pytest.mark.slow),
-        pytest.param("Conv", "T", "float64", 1e-12, marks=pytest.mark.slow),
+        ("Conv", "p4m", "float64", 1e-12, {}),
+        ("Lift", "p8", "float32", 1e-6, {}),
+        ("Conv", SPLINES, "float64", 1e-12, {}),
+        pytest.param("Lift", SPLINES, "float64", 1e-12, {}, marks=pytest.mark.slow),
+        pytest.param("Conv", "p4", "float64", 1e-12, GAUSSIAN, marks=pytest.mark.slow),
+        pytest.param("Conv", "p8", "float32", 1e-6, {}, marks=pytest.mark.slow),
+        pytest.param("Lift", "O", "float64", 1e-12, {}, marks=pytest.mark.slow),
+        pytest.param("Conv", "T", "float64", 1e-12, {}, marks=pytest.mark.slow),
     ],
+    ids=lambda value: {id(SPLINES): "splines", id(GAUSSIAN): "gaussian"}.get(id(value)),
 )
-def test_without_bandwidths_it_is_the_strict_layer(name, group, dtype, tolerance):
+def test_without_bandwidths_it_is_the_strict_layer(name, group, dtype, tolerance, options):
     """PDOConv with the kernel sum_f mean_f k_f; laws.py holds that to be equivariant."""
     zeros = dict(position_bandwidth=0.0, orientation_bandwidth=0.0)
-    ours = layer(getattr(pdo.nn, f"Relaxed{name}"), 2, 3, group=group, dtype=dtype, filters=3,
-                 **zeros)  # fmt: skip
-    theirs = layer(getattr(pdo.nn, f"PDO{name}"), 2, 3, group=group, dtype=dtype)
+    options = dict(options, group=group, dtype=dtype)
+    ours = layer(getattr(pdo.nn, f"Relaxed{name}"), 2, 3, filters=3, **zeros, **options)
+    theirs = layer(getattr(pdo.nn, f"PDO{name}"), 2, 3, **options)
     mean = noise(3, dtype=dtype, seed=1)
     ours.relaxation.mean[...] = mean
     filters = np.asarray(ours.strict.kernel[...]).reshape(*theirs.kernel.shape[:-1], 3, 3)
     theirs.kernel[...] = np.einsum("...fo,f->...o", filters, mean)
 
-    copies = (pdo.group(group).order,) if name == "Conv" else ()
-    x = noise(*(4, 5, 3)[: pdo.group(group).ndim], *copies, 2, dtype=dtype)
+    G = ours.strict.basis.group
+    copies = (G.order,) if name == "Conv" else ()
+    x = noise(*(4, 5, 3)[: G.ndim], *copies, 2, dtype=dtype)
     y = call(theirs, x)
     assert laws.distance(call(ours, x), y) <= tolerance
     assert [float(a) for a in ours.amount.values()] == [0, 0]
@@ -93,18 +100,26 @@ def test_without_bandwidths_it_is_the_strict_layer(name, group, dtype, tolerance
 
 
 @pytest.mark.parametrize(
-    "cls", [pdo.nn.RelaxedConv, pytest.param(pdo.nn.RelaxedLift, marks=pytest.mark.slow)]
+    ("cls", "group"),
+    [
+        (pdo.nn.RelaxedConv, "p4"),
+        pytest.param(pdo.nn.RelaxedLift, "p4", marks=pytest.mark.slow),
+        (pdo.nn.RelaxedConv, "p4m"),
+        pytest.param(pdo.nn.RelaxedConv, "T", marks=pytest.mark.slow),
+    ],
 )
-def test_without_any_bandwidth_it_is_an_invariant(cls):
+def test_without_any_bandwidth_it_is_an_invariant(cls, group):
     """No matter where in the input a number stands, in space and in orientation."""
     none = dict(position_bandwidth=0.0, orientation_bandwidth=0.0, relative_bandwidth=0.0)
-    model = layer(cls, 2, 3, **none)
-    poses = (3, 4, 4) if cls is pdo.nn.RelaxedConv else (3, 4)
+    model = layer(cls, 2, 3, group=group, **none)
+    G = pdo.group(group)
+    poses = (3, 4) if G.ndim == 2 else (2, 1, 3)
+    poses += (G.order,) if cls is pdo.nn.RelaxedConv else ()
     x = noise(*poses, 2)
     shuffled = np.random.default_rng(1).permutation(x.reshape(-1, 2)).reshape(x.shape)
     y = np.asarray(call(model, x))
     assert laws.distance(call(model, shuffled), y) <= 1e-12
-    assert laws.distance(np.broadcast_to(y[0, 0, 0], y.shape), y) <= 1e-12
+    assert laws.distance(np.broadcast_to(y[(0,) * (G.ndim + 1)], y.shape), y) <= 1e-12
     total = np.sum(x.reshape(-1, 2), 0)  # what it depends on
     assert (
         laws.distance(call(model, np.broadcast_to(total / math.prod(poses), x.shape)), y) <= 1e-12
@@ -360,6 +375,14 @@ def test_continuous_kernel_is_its_formula(group, taps, on_field):
     assert laws.distance(kernel, expected.reshape(kernel.shape)) <= 1e-13
 
 
+def test_amounts_of_what_is_no_number_are_none():
+    """A network that has diverged is not a strict one."""
+    gains, weights = noise(3, 2, 4, 2), noise(5, 2, 3, seed=1)
+    for bad in ((gains * np.nan, weights), (gains, weights * np.nan)):
+        with jax.debug_nans(False):
+            assert all(np.isnan(amount) for amount in relaxed.amounts(*bad).values())
+
+
 def test_amounts_are_means_over_poses():
     """Of explicit kernels: how far they are from their mean along an axis."""
     gains, weights = noise(3, 2, 4, 2), noise(5, 2, 3, seed=1)
@@ -415,13 +438,31 @@ class Net(nnx.Module):
         return self.convs[0](jnp.tanh(self.middle(jnp.tanh(self.lift(x)))))
 
 
-def test_the_penalty_is_the_sum_of_the_amounts():
-    net = Net()
+@pytest.mark.parametrize(
+    ("relaxation", "options"),
+    [
+        ("non-stationary", {}),
+        ("partial", dict(extent=0.4)),
+        pytest.param("weights", {}, marks=pytest.mark.slow),
+        pytest.param("residual", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_penalty_is_the_sum_of_the_amounts(relaxation, options):
+    net = Net(relaxation=relaxation, **options)
+    layers = {"lift": net.lift, "convs.0": net.convs[0]}
+    for made in layers.values():
+        for name, part in nnx.state(made.relaxation, nnx.Param).items():
+            if name in ("gains", "kernel"):  # strict at first
+                part[...] = noise(*part.shape)
     amounts = pdo.nn.equivariance_amounts(net)
-    assert set(amounts) == {"lift", "convs.0"}
+    assert set(amounts) == set(layers)
+    of = "position" if relaxation == "non-stationary" else "orientation"  # the others have one
+    for place, made in layers.items():
+        total = sum(float(v) for v in amounts[place].values())
+        assert float(made.penalty()) == pytest.approx(total, rel=1e-12)
+        assert float(amounts[place][of]) == float(made.amount[of]) > 0.1
     total = sum(float(v) for found in amounts.values() for v in found.values())
     assert float(pdo.nn.equivariance_penalty(net)) == pytest.approx(total, rel=1e-12)
-    assert float(amounts["lift"]["position"]) == float(net.lift.amount["position"]) > 0
     assert float(pdo.nn.equivariance_penalty(net.middle)) == 0
 
 
@@ -436,22 +477,38 @@ def test_the_penalty_of_strict_layers_is_flat():
     assert np.all(slopes.middle.kernel[...] == 0)
 
 
-@pytest.mark.parametrize("learn", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_bandwidths_are_trained_if_they_are_to_be(learn):
-    model = layer(learn=learn, relative_bandwidth=0.5, kernel_features=4)
+def train_once(model):
+    """Train a layer over p4 by one step."""
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
 
     @nnx.jit
-    def step(model, optimizer, x):
+    def update(model, optimizer, x):
         slopes = nnx.grad(lambda model: jnp.mean(model(x) ** 2))(model)
         optimizer.update(model, slopes)
 
-    step(model, optimizer, field("p4", 3, 3))
+    update(model, optimizer, field("p4", 3, 3))
+
+
+@pytest.mark.parametrize("learn", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_bandwidths_are_trained_if_they_are_to_be(learn):
+    model = layer(learn=learn, relative_bandwidth=0.5, kernel_features=4)
+    train_once(model)
     relaxation = model.relaxation
     for bandwidth in (relaxation.position, relaxation.orientation, model.strict.bandwidth):
         assert (float(bandwidth[...]) != 0.5) == learn
         assert isinstance(bandwidth, nnx.Param) == learn
     assert np.any(relaxation.weights[...] != layer().relaxation.weights[...])
+
+
+@pytest.mark.parametrize("learn", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_extent_is_trained_if_it_is_to_be(learn):
+    """From 1, where the layer is strict, and all training starts."""
+    model = layer(relaxation="partial", learn=learn)
+    train_once(model)
+    extent = model.relaxation.extent
+    assert (float(extent[...]) != 1) == learn
+    assert isinstance(extent, nnx.Param) == learn
+    assert np.any(model.strict.kernel[...] != layer(relaxation="partial").strict.kernel[...])
 
 
 def test_a_part_of_the_pose_can_be_left_out():

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from pdo_jax import _check, conv, kernels
 from pdo_jax.groups import Group
 from pdo_jax.nn import PointwiseConv
-from pdo_jax.nn.layers import _PDOLayer
+from pdo_jax.nn.layers import PDOLift, _PDOLayer
 from pdo_jax.nn.relaxed import Continuous
 
 
@@ -172,7 +172,18 @@ def _fold_layer(layer: Any) -> nnx.Module | None:
 _expand = jax.jit(kernels.expand, static_argnums=(1, 2))
 
 
+def _check_single(layer: _PDOLayer | PointwiseConv, ndim: int) -> None:
+    found = layer.kernel[...].shape
+    if len(found) != ndim:
+        raise ValueError(
+            f"model has a stack of {type(layer).__name__} (nnx.vmap, nnx.scan): its kernel has "
+            f"shape {found}, but that of one layer has {ndim} axes; split the stack into single "
+            "layers, or leave it as it is with fold=False."
+        )
+
+
 def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
+    _check_single(layer, 3 if isinstance(layer, PDOLift) else 4)
     basis, weights = layer.basis, layer.weights()
     placed = layer.strides, layer.padding, layer.kernel_dilation
     if type(layer)._function is conv.group_conv_transpose:
@@ -194,6 +205,7 @@ def _fold_pdo(layer: _PDOLayer) -> FoldedConv:
 
 
 def _fold_pointwise(layer: PointwiseConv) -> nnx.Module:
+    _check_single(layer, 3)
     group, weights = layer.group, layer.kernel[...]
     inputs, outputs = (group.order, layer.in_features), (group.order, layer.out_features)
     matrix = _matrix(weights, group)

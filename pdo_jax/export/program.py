@@ -26,7 +26,7 @@ from jax.typing import DTypeLike
 
 from pdo_jax import _check, _files
 from pdo_jax.export import folding
-from pdo_jax.nn.layers import PDOConv, PDOLift
+from pdo_jax.nn.layers import _PDOLayer
 
 MAGIC = b"pdo_jax.export "
 FORMAT_VERSION = 1
@@ -231,7 +231,7 @@ def evaluation(
     network.eval()
     if set(platforms) != {"cpu"}:  # what "auto" takes was measured on this machine's platform
         for _, layer in nnx.iter_graph(network):
-            if isinstance(layer, PDOLift | PDOConv) and layer.algorithm == "auto":
+            if isinstance(layer, _PDOLayer) and layer.algorithm == "auto":
                 layer.algorithm = "direct"
     graphdef, state = nnx.split(network)
 

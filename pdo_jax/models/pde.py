@@ -175,6 +175,13 @@ def _levels(
             f"features (={tuple(features)}) must hold one number more than there are kernel_sizes "
             f"(={tuple(kernel_sizes)}): the fields of the lift, and of each level."
         )
+    least = max(CONV["angular_size"], *(size[-1] for size in kernel_sizes))
+    if group.order < least:
+        raise ValueError(
+            f"group (={group.name}) has {group.order} orientations, but kernel_sizes "
+            f"(={tuple(kernel_sizes)}) and the convolutions cover {least}; pass a larger group, or "
+            "windows of fewer orientations."
+        )
     lift = PDOLift(
         in_features, features[0], group, orientation=ORIENTATION, use_bias=False, **options
     )
@@ -228,7 +235,7 @@ def pde_classifier(
         features: the fields of the lift, and of every level's PDE layer.
         kernel_sizes: the windows (kH, kW, kOr) of the PDE layers, one for each level.
         terms: of every PDE layer, as in `pdo_jax.nn.PDELayer`.
-        group: a cyclic `Group` of the plane or its name, of order 4 or more.
+        group: a cyclic `Group` of the plane or its name; its order is that of every kOr at least.
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         dropout_rate: before the classifier.
@@ -280,7 +287,7 @@ def pde_segmenter(
         features: the fields of the lift, and of every level's PDE layer on the way down.
         kernel_sizes: the windows (kH, kW, kOr) of the PDE layers, one for each level.
         terms: of every PDE layer, as in `pdo_jax.nn.PDELayer`.
-        group: a cyclic `Group` of the plane or its name, of order 4 or more.
+        group: a cyclic `Group` of the plane or its name; its order is that of every kOr at least.
         in_features: the number of channels of the image.
         checkpoint: whether the levels are computed again for the gradient; see docs/large.md.
         dtype: of the computation.

@@ -207,7 +207,7 @@ class PDELayer(nnx.Module):
 
     References:
         Smets, Portegies, Bekkers, Duits: PDE-based group equivariant convolutional neural networks
-        (JMIV 2022). docs/pde.md maps every layer of LieTorch to one call.
+        (JMIV 2022). docs/lietorch.md maps every layer of LieTorch to one call.
     """
 
     def __init__(
@@ -237,6 +237,11 @@ class PDELayer(nnx.Module):
         self.dtype, self.param_dtype = _dtypes(dtype, param_dtype)
         self.checkpoint = checkpoint
         self.kernel_size = geometry.check_kernel_size(kernel_size)
+        if distance == "paths" and metric == "full" and len(self.kernel_size) == 3:
+            raise ValueError(
+                "distance (='paths') on SE(2) is for metric='diagonal', but metric is 'full'; pass "
+                "distance='log', or that metric."
+            )
         setting = Setting(
             channels=self.in_features,
             kernel_size=self.kernel_size,

@@ -81,8 +81,8 @@ def group_pool(
             return jnp.mean(x, axis=-2)
         case _:
             square = jnp.mean(x.astype(np.promote_types(x.dtype, np.float32)) ** 2, axis=-2)
-            safe = jnp.where(square > 0, square, 1)
-            return jnp.where(square > 0, jnp.sqrt(safe), 0).astype(x.dtype)
+            zero = square == 0  # where the root has no slope
+            return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square))).astype(x.dtype)
 
 
 def max_pool(

@@ -77,7 +77,7 @@ def morphological_kernel(
     b = 2 * alpha / (2 * alpha - 1)
     squares = geometry.squared_distance(where, metric, distance)
     # Near alpha = 1/2 powers of far taps are no numbers any more, nor are their slopes.
-    squares = jnp.minimum(squares, float(jnp.finfo(squares.dtype).max) ** (1.9 / b))
+    squares = jnp.minimum(squares, (float(jnp.finfo(squares.dtype).max) / b) ** (1.9 / b))
     return (2 * alpha - 1) / (2 * alpha) ** b * squares ** (b / 2)
 
 

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 from jaxtyping import Float
@@ -150,7 +148,6 @@ def erosion(
 # ------------------------------------------------------------------------- the maximum, its winner
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _max_plus(
     x: Float[jax.Array, "n h w t c"],
     kernel: Float[jax.Array, "t i j l c"],
@@ -164,19 +161,19 @@ def _max_plus(
     return y
 
 
-@partial(_max_plus.defjvp, symbolic_zeros=True)
-def _max_plus_jvp(
-    algorithm: Algorithm, primals: tuple, tangents: tuple
-) -> tuple[jax.Array, jax.Array]:
+def _derivative(
+    primals: tuple, tangents: tuple, *, winners: bool, algorithm: Algorithm
+) -> tuple[list, list]:
+    """Return values and tangents of `_search`; the winners themselves have no derivative."""
     (x, kernel), (dx, dk) = primals, tangents
-    y, winners = _max_plus_p.bind(x, kernel, winners=True, algorithm=algorithm)
+    y, at = _max_plus_p.bind(x, kernel, winners=True, algorithm=algorithm)
     window, dy = kernel.shape[1:4], jnp.zeros_like(y)
-    if not isinstance(dx, SymbolicZero):
-        dy = _at_winners_p.bind(dx, winners, window=window)
-    if not isinstance(dk, SymbolicZero):
+    if not isinstance(dx, ad.Zero):
+        dy = _at_winners_p.bind(dx, at, window=window)
+    if not isinstance(dk, ad.Zero):
         # The sign goes to the kernel, which is small: on the way back it would be one more field.
-        dy += _at_taps_p.bind(-dk, winners, window=window).astype(dy.dtype)
-    return y, dy
+        dy += _at_taps_p.bind(-dk, at, window=window).astype(dy.dtype)
+    return ([y, at], [dy, ad.Zero(jax.typeof(at).to_tangent_aval())]) if winners else ([y], [dy])
 
 
 def _search(
@@ -190,11 +187,12 @@ def _search(
 
     def one(x: jax.Array) -> tuple[jax.Array, ...]:
         # A finite number: no difference of it is infinite or no number.
-        padded = windows.pad(x.astype(dtype), shape, float(jnp.finfo(dtype).min))
+        outside = float(jnp.finfo(dtype).min)
+        padded = windows.pad(x.astype(dtype), shape, outside)
         # What both passes compare must be one number: nothing may be fused into one of them.
         padded, kernel = lax.optimization_barrier((padded, taps))
         precise = _maximum(shape, padded, kernel)
-        y = precise.reshape(x.shape).astype(x.dtype)
+        y = _inside(precise, outside).reshape(x.shape).astype(x.dtype)
         if not winners:
             return (y,)
         return y, _winner(shape, padded, kernel, precise).reshape(x.shape)
@@ -210,6 +208,11 @@ def _maximum(shape: Shape, padded: jax.Array, taps: jax.Array) -> jax.Array:
         return jnp.maximum(y, part - cost)
 
     return windows.fold(shape, padded, taps, start, higher)
+
+
+def _inside(y: jax.Array, outside: float) -> jax.Array:
+    """Return maxima over what is inside: where nothing there is above it, that was all -inf."""
+    return jnp.where(y == outside, -jnp.inf, y)
 
 
 def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> jax.Array:
@@ -234,9 +237,11 @@ def _search_on_cuda(
     from pdo_jax.pde import pallas  # slow to import, and seldom used
 
     shape = Shape(kernel.shape[1:4], x.shape[-2], x.shape[-1])  # pyright: ignore
-    padded = windows.pad(x, shape, float(jnp.finfo(x.dtype).min))
-    found = pallas.max_plus(padded, windows.lanes(kernel), shape)
-    return tuple(a.reshape(x.shape) for a in (found if winners else found[:1]))
+    outside = float(jnp.finfo(x.dtype).min)
+    padded = windows.pad(x, shape, outside)
+    y, *at = pallas.max_plus(padded, windows.lanes(kernel), shape)
+    found = (_inside(y, outside), *at) if winners else (_inside(y, outside),)
+    return tuple(a.reshape(x.shape) for a in found)
 
 
 # Four linear maps as primitives of JAX, in pairs that are each other's transposes:
@@ -304,7 +309,7 @@ def _positions(winner: jax.Array, window: Window) -> jax.Array:
     tap = winner.astype(np.int32)
     rows, columns, turns = window
     h, w, t, c = (lax.broadcasted_iota(np.int32, winner.shape, axis) for axis in range(4))
-    # Only in fields of nothing but infinities is a winner outside.
+    # Only where all that is inside a window is -inf can a winner be outside.
     h = jnp.clip(h + tap // (columns * turns) - rows // 2, 0, height - 1)
     w = jnp.clip(w + tap // turns % columns - columns // 2, 0, width - 1)
     t = (t + tap % turns + orientations - turns // 2) % orientations
@@ -325,7 +330,8 @@ def _linear(name: str, function: Callable[..., jax.Array], of_examples: int) -> 
     """Return a primitive that is linear in its first array; the second one, winners, says how."""
     primitive = windows.primitive(name, function)
     windows.batched(primitive, of_examples)
-    ad.defjvp(primitive, lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o))
+    rule = lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o)  # noqa: E731
+    ad.defjvp(primitive, rule, None)
     return primitive
 
 
@@ -342,6 +348,7 @@ mlir.register_lowering(
     _max_plus_p, mlir.lower_fun(_search_on_cuda, multiple_results=True), platform="cuda"
 )
 windows.batched(_max_plus_p, of_examples=1)
+ad.primitive_jvps[_max_plus_p] = _derivative
 _at_winners_p = _linear("pdo_at_winners", _at_winners, of_examples=2)
 _to_winners_p = _linear("pdo_to_winners", _to_winners, of_examples=2)
 _at_taps_p = _linear("pdo_at_taps", _at_taps, of_examples=0)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -47,6 +48,20 @@ def test_committed_record_is_of_the_default_command_and_within_the_limit():
     record = json.loads((RESULTS / "relaxed.json").read_text())
     assert record["command"].removesuffix(" --overwrite") == "python -m benchmarks relaxed"
     assert record["metrics"]["largest ratio - F"] <= 0.3
+
+
+def test_committed_record_says_that_memory_is_linear_in_the_filters():
+    record = json.loads((RESULTS / "relaxed.json").read_text())
+    found = cases(record)
+    assert len(found) >= 2
+    for case in found:
+        counts = range(1, 5)
+        sizes = [case["times"][f"non-stationary, {f}"]["temporary_bytes"] for f in counts]
+        line = np.polyval(np.polyfit(counts, sizes, 1), counts)
+        assert np.max(np.abs(line / sizes - 1)) <= 0.1
+        assert 0.5 <= (sizes[3] - sizes[0]) / 3 / case["times"]["strict"]["temporary_bytes"] <= 1
+    off = [v for name, v in record["metrics"].items() if "off a straight line" in name]
+    assert len(off) == len(found) and max(off) <= 0.1
 
 
 @pytest.mark.slow

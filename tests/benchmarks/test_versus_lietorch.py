@@ -9,7 +9,7 @@ import pytest
 
 import pdo_jax as pdo
 from benchmarks import versus_lietorch
-from benchmarks.__main__ import main
+from benchmarks.__main__ import RESULTS, main
 from benchmarks.measures import lietorch_process as lietorch
 from experiments.results import ROOT, Result
 
@@ -64,6 +64,18 @@ def test_plain_loop_is_the_convolution():
     found = versus_lietorch.arrays(TINY)
     y = versus_lietorch.plain(found["x"], found["kernel"])
     np.testing.assert_array_equal(y, pdo.pde.morphological_conv(found["x"], found["kernel"]))
+
+
+@pytest.mark.parametrize("operator", ["dilation", "morphological_conv"])
+def test_committed_record_is_of_the_default_command_and_within_the_limit(operator):
+    record = json.loads((RESULTS / "versus_lietorch.json").read_text())
+    assert record["command"].removesuffix(" --overwrite") == "python -m benchmarks versus_lietorch"
+    (case,) = (case for case in cases(record) if case["operator"] == operator)
+    ours, theirs = (
+        case["times"][f"{name}, forward + backward"]["median"] for name in ("ours", "LieTorch")
+    )
+    assert ours / theirs <= 0.6
+    assert record["metrics"][f"ours / LieTorch, forward + backward, {operator}"] <= 0.6
 
 
 def test_another_python_has_no_lietorch():
