@@ -82,6 +82,8 @@ class _PDOLayer(nnx.Module):
         self.kernel_dilation = _check.per_axis("kernel_dilation", kernel_dilation, ndim)
         pads = windows.resolve_padding(padding, (self.basis.size,) * ndim)
         self.padding = padding if isinstance(padding, str) else pads.pairs
+        if type(self)._function is conv.group_conv_transpose:  # which knows fewer words: raises
+            conv.transposed(self.basis, self.strides, self.padding, self.kernel_dilation)
         groups = self.feature_group_count = _divisor(
             feature_group_count, self.in_features, self.out_features
         )
