@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import plots, poses, relaxed, runs
+from experiments import datasets, plots, poses, relaxed, runs
 from experiments.poses import TASKS
 from experiments.relaxed import LEARNED, Config
 
@@ -84,11 +84,43 @@ def test_every_scan_is_in_one_part(monkeypatch):
     assert sum(map(len, scans.values())) == len(set.union(*scans.values())) == 1797
 
 
+def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
+    """Every digit is a ramp of its own; those of the test set are in the test part alone."""
+    counts = {"train": 6800, "test": 4400}
+    ramp = np.arange(28, dtype=np.uint8)[:, None, None]
+
+    def part(count, brightness):
+        numbers = np.arange(count)
+        images = np.zeros((count, 28, 28, 1), np.uint8) + ramp
+        images[:, 6, 6, 0], images[:, 12, 12, 0] = numbers % 256, numbers // 256
+        images[:, 20, 20, 0] = brightness
+        return datasets.Part(images, (numbers % 10).astype(np.int32))
+
+    made = datasets.Dataset(
+        "mnist", part(counts["train"], 0), part(counts["test"], 90), tuple("0123456789")
+    )
+    monkeypatch.setattr(datasets, "load", lambda name, folder: made)
+    monkeypatch.setattr(poses, "_place", lambda scan, *pose: scan)
+    parts = poses.load(TASKS["upright"], "mnist")
+    found = {name: part.images[..., 0] for name, part in parts.items()}
+    assert {name: len(images) for name, images in found.items()} == {
+        "train": 3828, "validation": 2400, "test": 4320,
+    }  # fmt: skip
+    scans = {image.tobytes() for images in found.values() for image in images}
+    assert len(scans) == 3828 + 2400 + 4320
+    # The means over 3 x 3 pixels, without the margin: rows 2, 3, 4 are the first.
+    assert found["test"][:, 0, 0] == pytest.approx(3 / 255)
+    for name, images in found.items():
+        assert np.all(images[:, 6, 6] > images[:, 6, 5]) == (name == "test")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(tasks=("turned", "sixes")), "tasks .*'sixes' is not known"),
-        (dict(tasks=()), "must name one each"),
+        (dict(tasks=()), "tasks .* must be different names"),
+        (dict(tasks=("turned", "turned")), "tasks .* must be different names"),
+        (dict(seeds=()), "seeds .* must be different numbers, one at least"),
         (dict(grid=(0.5, 1.0)), "grid .* must be increasing bandwidths from 0"),
         (dict(grid=(0.0, 1.0, 0.5)), "grid .* must be increasing"),
         (dict(limit=0), "limit .* at least 1"),

@@ -89,7 +89,7 @@ def test_command_line():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seeds": ()}, r"seeds \(=\(\)\) must name one seed at least"),
+        ({"seeds": ()}, r"seeds \(=\(\)\) must be different numbers, one at least"),
         ({"features": (1, 0)}, r"features \(=\(1, 0\)\) must be numbers of at least 1"),
         ({"group": "p8"}, r"group \(='p8'\) must be one of space; pass 'T'"),
         ({"group": "Q"}, "group .*'Q'.* is not known"),
