@@ -37,6 +37,8 @@ from pdo_jax._files import replacing
 
 Cases = list[dict[str, Any]]
 
+MNIST = "relaxed_tasks_mnist"
+
 # By the name of the record: the page, and what makes the lines of the table from the cases.
 OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
     "budget": ("budget.md", budget.lines),
@@ -64,6 +66,8 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "tasks": ("relaxed.md", lambda: tasks.accuracies(tasks.record())),
     "tasks_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record())),
     "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record())),
+    "tasks_mnist": ("relaxed.md", lambda: tasks.accuracies(tasks.record(MNIST))),
+    "tasks_mnist_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record(MNIST))),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }

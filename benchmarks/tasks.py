@@ -18,9 +18,9 @@ PARTS = ("position", "orientation")
 FIXED = ("strict", "free", "best fixed")
 
 
-def record() -> Record:
-    """Return the record."""
-    file = ROOT / "benchmarks/results/relaxed_tasks.json"
+def record(name: str = "relaxed_tasks") -> Record:
+    """Return a record."""
+    file = ROOT / "benchmarks/results" / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8"))
 
 

@@ -52,9 +52,8 @@ class Config:
     """Whose digits; scikit-learn's need no download."""
     data_folder: Path | None = None
     """That holds MNIST; by default PDO_JAX_DATA, or ~/.cache/pdo_jax."""
-    start: float = 0.0
-    """Where both bandwidths start when they are learned: 0 is the strict network, which gives up
-    symmetry as the data ask for it."""
+    start: float = 0.5
+    """Where both bandwidths start when they are learned; 0 is the strict network."""
     grid: tuple[float, ...] = (0.0, 0.5, 1.5)
     """Both bandwidths, when they are fixed; the first is 0, the last that of the free network. None
     at all trains with learned bandwidths alone."""
