@@ -210,8 +210,9 @@ def run(config: Config) -> Result:
     folder = runs.begin(config, default)
     if config.resume is not None:
         check_data(folder, train, tests)
-    if devices.is_main():
+    elif devices.is_main():
         write_json(folder / DATA, fingerprints(train, tests))
+    if devices.is_main():
         specs.write(folder, described)
     probes = Probes.of(tests.images[:PROBES], config.elements)
     reports: dict[str, list[dict[str, Any]]] = {}

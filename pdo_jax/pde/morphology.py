@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -330,8 +330,13 @@ def _linear(name: str, function: Callable[..., jax.Array], of_examples: int) -> 
     """Return a primitive that is linear in its first array; the second one, winners, says how."""
     primitive = windows.primitive(name, function)
     windows.batched(primitive, of_examples)
-    rule = lambda tangent, _, winners, **o: primitive.bind(tangent, winners, **o)  # noqa: E731
-    ad.defjvp(primitive, rule, None)
+
+    def derivative(
+        tangent: jax.Array, _: jax.Array, winners: jax.Array, **options: Any
+    ) -> jax.Array:
+        return primitive.bind(tangent, winners, **options)
+
+    ad.defjvp(primitive, derivative, None)
     return primitive
 
 
