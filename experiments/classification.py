@@ -365,7 +365,7 @@ def _train(
             numbers["held_out"] = right
         return numbers | amounts.flat(model)
 
-    try:
+    with runs.resumable(config.experiment, folder):
         return trainer.train_seeds(
             spec.build,
             *train,
@@ -379,9 +379,6 @@ def _train(
             resume=config.resume is not None,
             execution=config.execution,
         )
-    except trainer.Interrupted as error:
-        program = f"python -m experiments.{config.experiment}"
-        raise trainer.Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
 
 
 def _plane(option: str, group: str) -> None:

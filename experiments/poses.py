@@ -67,7 +67,10 @@ TASKS = {
 
 
 def load(
-    task: Task, source: Source = "scikit-learn", folder: str | os.PathLike[str] | None = None
+    task: Task,
+    source: Source = "scikit-learn",
+    folder: str | os.PathLike[str] | None = None,
+    fold: int = 0,
 ) -> dict[str, Digits]:
     """Return the images and labels of a task, by the parts "train", "validation" and "test".
 
@@ -77,9 +80,10 @@ def load(
         task: one of `TASKS`.
         source: of the scans. Of MNIST's, those of its test set are in the test part.
         folder: of MNIST's files, as in `datasets.load`.
+        fold: of MNIST's test digits, 0 or 1: two test parts without a digit in common.
     """
     if source == "mnist":
-        parts, copies = _of_mnist(folder), dict.fromkeys(COPIES, 1)
+        parts, copies = _of_mnist(folder, fold), dict.fromkeys(COPIES, 1)
     else:
         parts, copies = _of_scikit_learn(), COPIES
     return {name: _posed(task, part, name, copies[name]) for name, part in parts.items()}
@@ -94,14 +98,16 @@ def _of_scikit_learn() -> dict[str, Digits]:
     return {"train": train, "validation": validation, "test": test}
 
 
-def _of_mnist(folder: str | os.PathLike[str] | None) -> dict[str, Digits]:
+def _of_mnist(folder: str | os.PathLike[str] | None, fold: int) -> dict[str, Digits]:
     """Return as many of MNIST's digits as the others are with their copies."""
     data = datasets.load("mnist", folder)
     counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     counts = {name: count * COPIES[name] for name, count in counts.items()}
     rest, validation = split(_reduced(data.train), counts["validation"], SPLIT_SEED)
     _, train = split(rest, counts["train"], SPLIT_SEED)
-    _, test = split(_reduced(data.test), counts["test"], SPLIT_SEED)
+    rest, test = split(_reduced(data.test), counts["test"], SPLIT_SEED)
+    if fold:
+        _, test = split(rest, counts["test"], SPLIT_SEED)
     return {"train": train, "validation": validation, "test": test}
 
 

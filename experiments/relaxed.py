@@ -5,14 +5,17 @@
 For every task the same network is trained with learned bandwidths, from the same start and with the
 same prior, and with bandwidths that are fixed at every pair of a grid: (0, 0) is the strict
 network, the largest pair the free one. The best fixed pair is chosen by digits that are held out of
-the training part; the test digits are read once, at the end. `poses` holds the tasks.
+the training part; the test digits are read once, at the end. `poses` holds the tasks. What every
+training has come to is kept, so that a run that was stopped goes on with the next one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,17 @@ import numpy as np
 from flax import nnx
 
 import pdo_jax as pdo
-from experiments import amounts, networks, plots, poses, recipes, runs, tables, trainer
+from experiments import (
+    amounts,
+    classification,
+    networks,
+    plots,
+    poses,
+    recipes,
+    runs,
+    tables,
+    trainer,
+)
 from experiments.digits import Digits
 from experiments.results import Result, write_json
 
@@ -50,6 +63,8 @@ class Config:
     """Names of `poses.TASKS`."""
     digits: poses.Source = "scikit-learn"
     """Whose digits; scikit-learn's need no download."""
+    fold: int = 0
+    """Which of the two draws from MNIST's test digits, which share none: 0 or 1."""
     data_folder: Path | None = None
     """That holds MNIST; by default PDO_JAX_DATA, or ~/.cache/pdo_jax."""
     start: float = 0.5
@@ -67,6 +82,8 @@ class Config:
     """Use no more than so many images of every part, for a quick look."""
     together: bool = True
     """Whether all seeds take each step at once."""
+    resume: Path | None = None
+    """Go on with the run in this folder, with the options that it was started with."""
     out: Path | None = None
     """The folder of the run; by default the first of runs/relaxed, runs/relaxed-2 ... that is not
     in use."""
@@ -90,6 +107,10 @@ class Config:
                 f"grid (={self.grid}) must be increasing bandwidths from 0 on, which is the "
                 "strict network; pass e.g. --grid 0 0.5 1.5."
             )
+        if self.fold not in ((0, 1) if self.digits == "mnist" else (0,)):
+            raise ValueError(
+                f"fold (={self.fold}) must be 0, or with --digits mnist 0 or 1: pass one of these."
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit (={self.limit}) must be at least 1, or None for all images.")
 
@@ -101,18 +122,19 @@ class Config:
 
 def main(config: Config) -> Result:
     """Train on all tasks, print the tables, and write the folder of the run."""
-    start = time.perf_counter()
     folder = runs.begin(config, Path("runs") / NAME)
-    metrics, curves = {}, {}
+    (folder / runs.CHECKPOINTS).mkdir(exist_ok=True)
+    metrics, curves, seconds = {}, {}, {}
     for task in config.tasks:
-        metrics[task], curves[task] = measure(config, task)
+        with runs.resumable(NAME, folder):
+            metrics[task], curves[task], seconds[task] = measure(config, task, folder)
     result = Result.of(
         NAME,
         config=config,
         seeds=config.seeds,
         curve=curves,
         metrics=metrics | {"ordered": ordered(metrics)},
-        seconds={"in all": time.perf_counter() - start},
+        seconds=seconds,
     )
     write_json(folder / runs.RESULT, result)
     print(table(metrics))
@@ -121,34 +143,36 @@ def main(config: Config) -> Result:
     return result
 
 
-def measure(config: Config, task: str) -> tuple[dict[str, Any], list[trainer.Curve]]:
-    """Train on one task in all ways.
+def measure(
+    config: Config, task: str, folder: Path
+) -> tuple[dict[str, Any], list[trainer.Curve], float]:
+    """Train on one task in all ways, but for the trainings that the folder of the run holds.
 
     Returns:
-        The numbers that are reported, and the curves of the networks with learned bandwidths.
+        The numbers that are reported, the curves of the networks with learned bandwidths, and the
+        seconds of all trainings.
     """
-    parts = poses.load(poses.TASKS[task], config.digits, config.data_folder)
+    parts = poses.load(poses.TASKS[task], config.digits, config.data_folder, config.fold)
     if config.limit is not None:
         parts = {name: Digits(*(a[: config.limit] for a in p)) for name, p in parts.items()}
-    learned = _train(config, task, (config.start, config.start), parts, learn=True)
-    report: dict[str, Any] = {
-        "parameters": networks.count_parameters(learned[0].model),
-        LEARNED: _accuracies(learned, parts),
-        "amounts": {
-            part: tables.summary([mean_amount(t.model, part) for t in learned], "max")
-            for part in PARTS
-        },
-    }
-    fixed = {
-        pair: _accuracies(_train(config, task, pair, parts, learn=False), parts)
-        for pair in config.pairs
-    }
+
+    def outcome(pair: Pair, learn: bool) -> dict[str, Any]:
+        name = LEARNED if learn else "{:g}-{:g}".format(*pair)
+        file = folder / runs.CHECKPOINTS / f"{task}-{name}.json"
+        return _kept(file, lambda: _outcome(config, task, pair, parts, learn))
+
+    learned = outcome((config.start, config.start), True)
+    report = {name: learned[name] for name in ("parameters", "amounts")}
+    report[LEARNED] = learned["accuracies"]
+    outcomes = {pair: outcome(pair, False) for pair in config.pairs}
+    fixed = {pair: of["accuracies"] for pair, of in outcomes.items()}
     if fixed:
         best = max(fixed, key=lambda pair: fixed[pair]["validation"]["mean"])
         report["fixed"] = {f"{p:g}, {o:g}": of for (p, o), of in fixed.items()}
         report["best fixed"] = {"bandwidths": list(best), **fixed[best]}
         report["strict"], report["free"] = fixed[config.pairs[0]], fixed[config.pairs[-1]]
-    return report, [t.curve for t in learned]
+    seconds = sum(of["seconds"] for of in (learned, *outcomes.values()))
+    return report, learned["curves"], seconds
 
 
 def build(config: Config, classes: int, pair: Pair, learn: bool, seed: int) -> nnx.Module:
@@ -218,6 +242,34 @@ def table(metrics: dict[str, Any]) -> str:
     return tables.table(rows)
 
 
+def _kept(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what a file holds; it is computed and written first if there is none."""
+    if not file.is_file():
+        write_json(file, compute())
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _outcome(
+    config: Config, task: str, pair: Pair, parts: dict[str, Digits], learn: bool
+) -> dict[str, Any]:
+    """Train one kind of network on a task, and return what is reported of it."""
+    start = time.perf_counter()
+    trained = _train(config, task, pair, parts, learn=learn)
+    return {
+        "parameters": networks.count_parameters(trained[0].model),
+        "accuracies": {
+            part: tables.summary([trainer.accuracy(t.model, *parts[part]) for t in trained])
+            for part in ("validation", "test")
+        },
+        "amounts": {
+            part: tables.summary([mean_amount(t.model, part) for t in trained], "max")
+            for part in PARTS
+        },
+        "curves": [t.curve for t in trained],
+        "seconds": time.perf_counter() - start,
+    }
+
+
 def _train(
     config: Config, task: str, pair: Pair, parts: dict[str, Digits], *, learn: bool
 ) -> list[trainer.Trained]:
@@ -235,12 +287,5 @@ def _train(
     )
 
 
-def _accuracies(trained: list[trainer.Trained], parts: dict[str, Digits]) -> dict[str, Any]:
-    return {
-        part: tables.summary([trainer.accuracy(t.model, *parts[part]) for t in trained])
-        for part in ("validation", "test")
-    }
-
-
 if __name__ == "__main__":
-    runs.command(main, Config, __doc__)
+    classification.command(Config, __doc__, experiment=main)

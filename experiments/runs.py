@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,6 +141,21 @@ def save_config(folder: Path, config: object) -> None:
     """Write the options of a run, which also marks its folder as one."""
     if devices.is_main():
         write_json(folder / CONFIG, config)
+
+
+@contextlib.contextmanager
+def resumable(experiment: str, folder: Path) -> Iterator[None]:
+    """Add the command that goes on with a run to what is said of a stop.
+
+    Args:
+        experiment: the module of `experiments` that is run.
+        folder: of the run.
+    """
+    try:
+        yield
+    except Interrupted as error:
+        program = f"python -m experiments.{experiment}"
+        raise Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
 
 
 def command(

@@ -11,11 +11,10 @@ once, at the end; with --validate not at all: then the four photographs are meas
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -193,7 +192,7 @@ def main(config: Config) -> Result:
     if config.resume is None:
         devices.from_main(lambda: (folder / DECIDED).unlink(missing_ok=True))
     decided = Decided(folder / DECIDED)
-    with _resumable(config, folder):
+    with runs.resumable(config.experiment, folder):
         described = describe(config, train, decided)
     if devices.is_main():
         specs.write(folder, described)
@@ -414,7 +413,7 @@ def _train(
     config: Config, spec: Spec, steps: int, train: Retinas, folder: Path
 ) -> list[trainer.Trained]:
     """Train one network for all seeds."""
-    with _resumable(config, folder):
+    with runs.resumable(config.experiment, folder):
         return trainer.train_seeds(
             spec.build,
             *_data(train),
@@ -534,16 +533,6 @@ def _draw(folder: Path, tests: Retinas, shown: Mapping[str, np.ndarray]) -> None
             for name, said in shown.items()
         }
         plots.overlays(folder / f"overlay-{i + 1:02d}.png", found, legend)
-
-
-@contextlib.contextmanager
-def _resumable(config: Config, folder: Path) -> Iterator[None]:
-    """Add the command that goes on to what is said of a stop."""
-    try:
-        yield
-    except trainer.Interrupted as error:
-        program = f"python -m experiments.{config.experiment}"
-        raise trainer.Interrupted(f"{error} Go on with: {program} --resume {folder}") from error
 
 
 if __name__ == "__main__":

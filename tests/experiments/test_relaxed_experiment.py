@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import datasets, plots, poses, relaxed, runs
+from experiments import datasets, plots, poses, relaxed, runs, trainer
 from experiments.poses import TASKS
 from experiments.relaxed import LEARNED, Config
 
@@ -86,7 +86,7 @@ def test_every_scan_is_in_one_part(monkeypatch):
 
 def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
     """Every digit is a ramp of its own; those of the test set are in the test part alone."""
-    counts = {"train": 6800, "test": 4400}
+    counts = {"train": 6800, "test": 8700}
     ramp = np.arange(28, dtype=np.uint8)[:, None, None]
 
     def part(count, brightness):
@@ -106,12 +106,16 @@ def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
     assert {name: len(images) for name, images in found.items()} == {
         "train": 3828, "validation": 2400, "test": 4320,
     }  # fmt: skip
+    others = poses.load(TASKS["upright"], "mnist", fold=1)
+    for name in ("train", "validation"):
+        np.testing.assert_array_equal(others[name].images, parts[name].images)
+    found["other test"] = others["test"].images[..., 0]
     scans = {image.tobytes() for images in found.values() for image in images}
-    assert len(scans) == 3828 + 2400 + 4320
+    assert len(scans) == 3828 + 2400 + 2 * 4320
     # The means over 3 x 3 pixels, without the margin: rows 2, 3, 4 are the first.
     assert found["test"][:, 0, 0] == pytest.approx(3 / 255)
     for name, images in found.items():
-        assert np.all(images[:, 6, 6] > images[:, 6, 5]) == (name == "test")
+        assert np.all(images[:, 6, 6] > images[:, 6, 5]) == name.endswith("test")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,8 @@ def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
         (dict(grid=(0.5, 1.0)), "grid .* must be increasing bandwidths from 0"),
         (dict(grid=(0.0, 1.0, 0.5)), "grid .* must be increasing"),
         (dict(limit=0), "limit .* at least 1"),
+        (dict(fold=1), "fold .* must be 0, or with --digits mnist 0 or 1"),
+        (dict(digits="mnist", fold=2), "fold .* must be 0, or with --digits mnist 0 or 1"),
     ],
 )
 def test_options_are_checked(options, message):
@@ -164,17 +170,54 @@ def test_picture(tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+def small(folder):
+    recipe = dataclasses.replace(Config().recipe, epochs=2, batch_size=8)
+    return Config(
+        recipe, (0, 1), ("turned",), grid=(0.0, 1.0), features=(1, 1, 2), limit=24, out=folder
+    )
+
+
+def outcome(share):
+    """What is kept of a training whose accuracies are a share."""
+    numbers = {"mean": share, "seeds": [share, share]}
+    return {
+        "parameters": 1,
+        "accuracies": {"validation": numbers, "test": numbers},
+        "amounts": dict.fromkeys(relaxed.PARTS, numbers),
+        "curves": [{"loss": [1.0], "amount/layer/position": [0.0]}] * 2,
+        "seconds": 1.0,
+    }
+
+
+def test_a_stopped_run_goes_on_with_the_next_training(tmp_path, monkeypatch):
+    calls = []
+
+    def stopped(config, task, pair, parts, learn):
+        calls.append(pair)
+        if len(calls) == 3:
+            raise trainer.Interrupted("Stopped.")
+        return outcome(0.1 * len(calls))
+
+    monkeypatch.setattr(relaxed, "_outcome", stopped)
+    config = small(tmp_path / "run")
+    with pytest.raises(trainer.Interrupted, match=r"python -m experiments.relaxed --resume .*run"):
+        relaxed.main(config)
+    assert calls == [(0.5, 0.5), (0.0, 0.0), (0.0, 1.0)]
+    assert not (tmp_path / "run" / runs.RESULT).exists()
+    result = relaxed.main(dataclasses.replace(config, out=None, resume=tmp_path / "run"))
+    assert calls[3:] == [(0.0, 1.0), (1.0, 0.0), (1.0, 1.0)]
+    found = [of["test"]["mean"] for of in result.metrics["turned"]["fixed"].values()]
+    assert found == pytest.approx([0.2, 0.4, 0.5, 0.6])
+    assert result.metrics["turned"]["best fixed"]["bandwidths"] == [1.0, 1.0]
+    assert result.seconds == {"turned": 5.0}
+
+
 @pytest.mark.slow
 def test_run(tmp_path):
-    recipe = dataclasses.replace(Config().recipe, epochs=2, batch_size=8)
-    config = Config(
-        recipe, (0, 1), ("turned",), grid=(0.0, 1.0), features=(1, 1, 2), limit=24,
-        out=tmp_path / "run",
-    )  # fmt: skip
-    relaxed.main(config)
+    relaxed.main(small(tmp_path / "run"))
     found = json.loads((tmp_path / "run" / runs.RESULT).read_text())
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.json", "result.json", "amounts.png",
+        "config.json", "result.json", "amounts.png", "checkpoints",
     }  # fmt: skip
     report = found["metrics"]["turned"]
     assert set(report["fixed"]) == {"0, 0", "0, 1", "1, 0", "1, 1"}
