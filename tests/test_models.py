@@ -1,5 +1,10 @@
 """The published networks: their parameters, their symmetry, and that training leaves their tree."""
 
+import inspect
+import re
+from functools import partial
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +36,40 @@ def test_parameters_are_those_of_the_paper(model):
     counts = [size(nnx.state(layer, nnx.Param)) for layer in layers]
     assert counts == COUNTS[model.invariant]
     assert size(nnx.state(model, nnx.Param)) == sum(counts) == TOTALS[model.invariant]
+
+
+# Every network of the table in docs/models.md: one or two calls, and a count for each of them.
+DOC = (Path(__file__).parents[1] / "docs/models.md").read_text(encoding="utf-8")
+ROWS = [
+    pair
+    for calls, counts in re.findall(r"^\| (`\w+\(.*?\)`) \| (\d[\d, ]*) \|", DOC, re.M)
+    for pair in zip(calls.strip("`").split("`, `"), counts.split(", "), strict=True)
+]
+QUICK = ("mnist", "relaxed", "volume")
+MAKERS = {name: make for name, make in vars(pdo.models).items() if inspect.isfunction(make)}
+COLOURED = ("resnet", "wide", "vessel", "pde_segmenter")  # the others are counted for one channel
+
+
+@pytest.mark.parametrize(
+    ("call", "count"),
+    # Counted every time: here, and the others in test_resnet.py and test_pde_models.py.
+    [
+        pytest.param(*row, marks=() if row[0].startswith(QUICK) else pytest.mark.slow)
+        for row in ROWS
+    ],
+)
+def test_the_docs_tell_the_parameters(call, count):
+    channels = 3 if call.startswith(COLOURED) else 1
+
+    def build():
+        options = dict(in_features=channels, rngs=nnx.Rngs(0))
+        return eval(call, {name: partial(make, **options) for name, make in MAKERS.items()})
+
+    assert f"{size(nnx.state(nnx.eval_shape(build), nnx.Param)):,}" == count
+
+
+def test_the_docs_tell_of_every_network():
+    assert {call.partition("(")[0] for call, _ in ROWS} == MAKERS.keys()
 
 
 def test_nothing_but_parameters_statistics_and_keys_is_in_the_state(model):

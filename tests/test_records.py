@@ -1,4 +1,4 @@
-"""The numbers of the README are those of the records, and the records meet what was asked."""
+"""The numbers of README and docs are those of the records, and the records meet what was asked."""
 
 import json
 
@@ -107,3 +107,95 @@ def test_a_network_over_p8_beside_its_plain_twin():
     assert record["config"]["limit"] == 5000 and len(record["seeds"]) == 3
     low, high = record["metrics"]["difference"]["interval"]
     assert low < record["metrics"]["difference"]["mean"] < high
+
+
+# ------------------------------------------------------------------------------ beside the tables
+
+
+def words(page):
+    return " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
+def record_of(name):
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+
+
+def test_the_readme_shows_the_speed():
+    dense, grows = (record_of(name)["metrics"] for name in ("versus_dense", "scaling"))
+    steps = {name: record_of(f"steps_{name}")["metrics"] for name in ("resnet44", "mnist_rot")}
+
+    def auto(other, case):
+        return f"{dense[f'auto / {other}, forward + backward, p8, {case}']:.2f}"
+
+    many, few = "45 fields, 16 x 8 x 8", "7 fields, 32 x 14 x 14"
+    slopes = {a: f"{grows[f'slope of seconds in |G|, {a}']:.1f}" for a in ("harmonic", "direct")}
+    readme = words("README.md")
+    for text in (
+        f"takes {auto('XLA', many)} of the time of XLA's dense convolution with a ready kernel, "
+        f"and {auto('escnn', many)} of that of escnn's `R2Conv`",
+        f"with 7 fields it is {auto('XLA', few)} and {auto('escnn', few)}",
+        f"takes {steps['resnet44']['auto / escnn']:.2f} of the time of escnn's",
+        f"one of `mnist_rot`, with 7 fields, {steps['mnist_rot']['auto / escnn']:.2f}",
+        f"the power of {slopes['harmonic']}, that of the dense convolution to {slopes['direct']}",
+    ):
+        assert text in readme
+
+
+def test_the_docs_show_the_choice_of_algorithms():
+    found, page = record_of("costs")["metrics"], words("docs/speed.md")
+    assert found["median regret, held out"] == 0
+    faster = found["harmonic faster by more than 10 %, held out"]
+    for text in (
+        f"{100 * found['mean regret, held out']:.1f} % longer in the mean",
+        f"{100 * found['95th percentile of the regret, held out']:.0f} % longer at the 95th",
+        f"largest regret is {100 * found['largest regret, held out']:.0f} %",
+        f"taken {faster - found['of which not taken, held out']} times of {faster}",
+    ):
+        assert text in page
+
+
+def test_the_docs_show_equal_fields_of_p16():
+    record, page = record_of("versus_dense_p16"), words("docs/speed.md")
+    for other in ("XLA", "escnn"):
+        ratios = [v for k, v in record["metrics"].items() if k.startswith(f"auto / {other}")]
+        one, two, three = (f"{ratio:.2f}" for ratio in ratios)
+        assert f"{one}, {two} and {three} of {other}'s" in page.replace("of XLA's time", "of XLA's")
+    assert record["command"] in page.replace("\\ ", "")
+
+
+def test_the_docs_show_how_far_slopes_fall_short():
+    columns = record_of("equivariance_order")["curve"]
+    rows = zip(*(columns[key] for key in ("what", "accuracy", "slope")), strict=True)
+    linear = [(p, slope) for what, p, slope in rows if "layers" not in what and p > 2]
+    short = [100 * (1 - slope / p) for p, slope in linear]
+    text = f"{min(short):.2f} to {max(short):.2f} % short of 4 and 6"
+    assert text in words("docs/equivariance.md")
+
+
+def test_the_docs_show_how_dilations_turn():
+    columns = record_of("pde_equivariance")["curve"]
+    cases = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    metrics, page = record_of("pde_equivariance")["metrics"], words("docs/pde.md")
+    told = {}
+    for band in (0.5, 1):
+        some = [c for c in cases if c["band"] == band and c["operator"].startswith("dilation")]
+        near = [c for c in some if max(c["metric"][:2]) <= 1.2 * min(c["metric"][:2])]
+        factors = [c["nearest"] / c[name] for c in near for name in ("log", "paths")]
+        key = "dilation, alpha {}, nearly isotropic, waves to {}, log"
+        told[band] = (
+            *(f"{metrics[key.format(alpha, band)]:.1f}" for alpha in (0.65, 1)),
+            *(f"{factor:.1f}" for factor in (min(factors), max(factors))),
+        )
+    first, second, low, high = told[0.5]
+    assert f"{first} times (alpha 0.65) and {second} times (alpha 1) below" in page
+    assert f"single factors are between {low} and {high}" in page
+    assert "these are {} and {}, single ones {} to {}".format(*told[1]) in page
+
+
+def test_the_docs_show_what_is_left_with_all_ideals():
+    columns, page = record_of("budget_p8")["curve"], words("docs/budget.md")
+    for name in ("gaussian, total", "finite-difference, box"):
+        of = columns["discretisation"].index(name)
+        at, errors = columns["degrees"][of].index(45.0), columns["errors"][of]
+        left, whole = (errors[kind][at] for kind in ("the group alone", "as it is"))
+        assert f"{left:.3f} of {whole:.3f}" in page

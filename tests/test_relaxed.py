@@ -1,6 +1,8 @@
 """Relaxed layers: their limits, what lies between, and their parts against plain NumPy."""
 
 import math
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -560,3 +562,24 @@ def test_free_gains_for_every_orientation():
     expected = np.einsum("hwgfc,gf->hwgc", fields, gains) + np.asarray(model.bias[...])
     assert laws.distance(call(model, x), expected) <= 1e-12
     assert float(model.amount["orientation"]) > 0.1 and float(model.amount["position"]) == 0
+
+
+@pytest.mark.slow
+def test_the_docs_tell_the_amounts_of_new_layers():
+    text = (Path(__file__).parents[1] / "docs/relaxed.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert [row[0] for row in rows] == ["0", "0.25", "0.5", "1", "2"]
+    new = [pdo.nn.RelaxedConv(4, 4, "p8", rngs=nnx.Rngs(seed)) for seed in range(8)]
+    amount = nnx.jit(lambda layer: layer.amount)
+
+    def agrees(told, value):
+        return float(told) == round(float(value), len(told.partition(".")[2]))
+
+    for bandwidth, correlation, position, orientation in rows:
+        for layer in new:
+            for name in ("position", "orientation"):
+                getattr(layer.relaxation, name)[...] = jnp.float32(bandwidth)
+        found = [amount(layer) for layer in new]
+        assert agrees(correlation, math.exp(-2 * float(bandwidth) ** 2))  # at a distance of 2
+        assert agrees(position, np.mean([f["position"] for f in found]))
+        assert agrees(orientation, np.mean([f["orientation"] for f in found]))

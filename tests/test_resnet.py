@@ -1,5 +1,8 @@
 """Residual networks: parameters, structure, plain convolutions as an oracle, quarter turns."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +11,11 @@ from flax import nnx
 
 import pdo_jax as pdo
 from pdo_jax import windows
+from pdo_jax.models.invariant import SIZES
 from tests import laws
 from tests.test_export import random
 
+ROOT = Path(__file__).parents[1]
 OPTIONS = dict(num_classes=3, in_features=1)
 
 
@@ -85,6 +90,36 @@ def test_parameters_of_the_invariant_networks(name, budget, counts):
     made = [shapes(pdo.models.invariant_resnet, size=name, in_features=c) for c in (1, 3)]
     assert tuple(map(size, made)) == counts
     assert max(counts) <= budget
+
+
+def multiply_adds(fields, blocks, invariants, order=8, pixels=32 * 32, classes=10):
+    """Count those of an invariant network for an image of one channel from its description."""
+    total = 9 * order * fields[0] * pixels
+    for before, after, number in zip((fields[0], *fields[:-1]), fields, blocks, strict=True):
+        if before != after:  # a shortcut, and the first convolution on a quarter of the pixels
+            pixels //= 4
+            total += order**2 * before * after * pixels
+        if number:
+            convs = before * after + (2 * number - 1) * after**2
+            total += 9 * order**2 * convs * pixels
+    return total + order**2 * after * invariants * pixels + invariants * classes
+
+
+def test_the_docs_tell_the_multiply_adds():
+    text = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (\d+, .*) \| (\d, .*) \| (\d+) \| (.*illion) \|$", text, re.M)
+    assert [name for name, *_ in rows] == ["small", "medium", "large"]
+    for name, *numbers, told in rows:
+        fields, blocks, (invariants,) = (tuple(map(int, n.split(", "))) for n in numbers)
+        made = SIZES[name]
+        assert (made["features"], made["blocks"], made["invariants"]) == (
+            fields,
+            blocks,
+            invariants,
+        )
+        count = multiply_adds(fields, blocks, invariants)
+        assert told in (f"{count / 1e6:.0f} million", f"{count / 1e9:.1f} billion")
+        assert told in pdo.models.invariant_resnet.__doc__
 
 
 def test_structure():

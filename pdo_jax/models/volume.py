@@ -20,7 +20,7 @@ from jaxtyping import Float
 from pdo_jax import _check
 from pdo_jax.groups import Group
 from pdo_jax.groups import group as as_group
-from pdo_jax.nn import PDOConv, PDOLift, blur_pool, group_pool, recompute
+from pdo_jax.nn import PDOConv, PDOLift, blur_pool, recompute
 
 BLUR = (4, 4, 4)  # taps: a binomial blur of 3 before the mean over 2x2x2 voxels
 
@@ -84,7 +84,7 @@ class VolumeClassifier(nnx.Module):
         for i, conv in enumerate(self.convs):
             x = recompute.call(_convolved, conv, self.norms[i], x, checkpoint=self.checkpoint)
             x = blur_pool(x, BLUR, kind="field") if i < last else x
-        invariants = jnp.mean(group_pool(x, "mean"), axis=(-4, -3, -2))
+        invariants = jnp.mean(x, axis=(-5, -4, -3, -2))  # over the voxels and the group
         return self.head(self.norms[-1](invariants))
 
 
