@@ -67,6 +67,7 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "tasks_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record())),
     "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record())),
     "tasks_mnist": ("relaxed.md", lambda: tasks.accuracies(tasks.record(MNIST))),
+    "tasks_mnist_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record(MNIST))),
     "tasks_mnist_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record(MNIST))),
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
