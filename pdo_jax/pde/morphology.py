@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,8 @@ def morphological_conv(
     x: Float[_check.Array, "..."],
     kernel: windows.Kernel,
     kernel_size: Sequence[int] | None = None,
+    *,
+    algorithm: Algorithm = "xla",
 ) -> Float[jax.Array, "..."]:
     """Convolve in the algebra of maxima and sums.
 
@@ -53,6 +55,9 @@ def morphological_conv(
             (x, y) on the plane, that is sampled at `geometry.log_coordinates` or
             `geometry.offsets`; its arguments have a last axis of length 1 for channels.
         kernel_size: the window of a kernel that is a function: three numbers, or two on the plane.
+        algorithm: "xla", a loop over the taps; or "pallas", which on Nvidia's GPUs is one Triton
+            kernel, and the same loop elsewhere. The kernel has not been timed on a GPU, so nothing
+            takes it unless it is asked for; exported programs cannot hold it.
 
     Returns:
         An array of the shape and dtype of `x`. Differences are taken in float32 at least.
@@ -69,8 +74,10 @@ def morphological_conv(
         Smets, Portegies, Bekkers, Duits: PDE-based group equivariant convolutional neural networks
         (JMIV 2022), whose k box f is minus ours of -f.
     """
+    _check.choice("algorithm", algorithm, get_args(Algorithm))
     field, kernel, _ = windows.check(x, kernel, kernel_size)
-    return _max_plus(field, kernel).reshape(x.shape)
+    (y,) = _max_plus_p.bind(field, kernel, winners=False, algorithm=algorithm)
+    return y.reshape(x.shape)
 
 
 def dilation(
@@ -146,19 +153,6 @@ def erosion(
 
 
 # ------------------------------------------------------------------------- the maximum, its winner
-
-
-def _max_plus(
-    x: Float[jax.Array, "n h w t c"],
-    kernel: Float[jax.Array, "t i j l c"],
-    algorithm: Algorithm = "xla",
-) -> jax.Array:
-    """Return y(g) = max_h x(h) - k_g(h).
-
-    The algorithm "pallas" is one Triton kernel on Nvidia's GPUs, and "xla" everywhere else.
-    """
-    (y,) = _max_plus_p.bind(x, kernel, winners=False, algorithm=algorithm)
-    return y
 
 
 def _derivative(
