@@ -3,7 +3,7 @@
     y(g) = max_h x(h) - k_g(h)          over the window of g, inside the image
 
 The derivative goes to one winner: of every output only the tap that reached the maximum is kept, a
-number of one byte for windows of up to 256 points. With w(g) the winner,
+number of one byte for windows of up to 255 points. With w(g) the winner,
 
     dy(g) = dx(w(g)) - dk_g(w(g))
 
@@ -215,12 +215,13 @@ def _winner(shape: Shape, padded: jax.Array, taps: jax.Array, y: jax.Array) -> j
     A second pass: a loop that carried both would do all the work once for each of its two results.
     """
     dtype = shape.tap_dtype
-    middle = jnp.full(y.shape, shape.taps // 2, dtype)  # where a NaN is: any tap inside
+    none = np.iinfo(dtype).max  # no tap's number, as windows are odd
 
     def reached(winner: jax.Array, part: jax.Array, cost: jax.Array, tap: jax.Array) -> jax.Array:
-        return jnp.where(part - cost == y, tap.astype(dtype), winner)
+        return jnp.minimum(winner, jnp.where(part - cost == y, tap.astype(dtype), dtype(none)))
 
-    return windows.fold(shape, padded, taps, middle, reached)
+    winner = windows.fold(shape, padded, taps, jnp.full(y.shape, none, dtype), reached)
+    return jnp.where(winner == none, dtype(shape.taps // 2), winner)  # at a NaN: any tap inside
 
 
 def _search_on_cuda(

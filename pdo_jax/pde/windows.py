@@ -33,8 +33,10 @@ from pdo_jax.pde import geometry, kernels
 
 Kernel = _check.Array | Callable[..., jax.Array]
 
-# XLA on CPU makes vector instructions of loops that combine so many slices, not of longer ones.
-TAPS_TOGETHER = 30
+# XLA on CPU makes vector instructions of loops over pixels that combine so many slices, not of much
+# longer ones, and not where a number says at which row slices start. From sixteen slices of one
+# array on it cuts those rows out before, so groups of rows have more taps than that.
+TAPS_TOGETHER = 45
 BAND_BYTES = 2**20  # of a band of a large example, that what is made of it stays in the caches
 
 
@@ -63,9 +65,9 @@ class Shape(NamedTuple):
 
     @property
     def tap_dtype(self) -> Any:
-        """The smallest unsigned integers that hold the number of every tap."""
+        """The smallest unsigned integers that hold the number of every tap, and one more."""
         dtypes = np.uint8, np.uint16, np.uint32
-        return next(d for d in dtypes if self.taps <= np.iinfo(d).max + 1)
+        return next(d for d in dtypes if self.taps <= np.iinfo(d).max)
 
 
 def check(
@@ -197,9 +199,10 @@ def fold(
     start: jax.Array,
     update: Callable[..., jax.Array],
 ) -> jax.Array:
-    """Fold `update(result, part, weights, tap)` over all taps of the window, the last one first.
+    """Fold `update(result, part, weights, tap)` over all taps of the window, in any order.
 
-    A loop over the rows of the window, in whose body a run of taps is one fused loop over pixels.
+    A small window is one fused loop over pixels. For a larger one there is a loop over groups of
+    its rows, in whose body a run of taps is one; rows that are left over come last.
 
     Args:
         shape: of the convolution.
@@ -211,23 +214,35 @@ def fold(
     """
     height, width = (n - k + 1 for n, k in zip(padded.shape[:2], shape.window[:2], strict=True))
     rows, columns, turns = shape.window
-    of_row = [(j, turn) for j in range(columns) for turn in range(turns)]
-    runs = [of_row[i : i + TAPS_TOGETHER] for i in range(0, len(of_row), TAPS_TOGETHER)]
-    for run in reversed(runs):
+    of_row = columns * turns
 
-        def row(step: jax.Array, result: jax.Array, run=run) -> jax.Array:
-            i = np.int32(rows - 1) - step
-            strip = lax.dynamic_slice_in_dim(padded, i, height, 0)
-            weights = lax.dynamic_index_in_dim(kernel, i, 0, keepdims=False)
-            for j, turn in reversed(run):
-                first = turn * shape.channels
-                part = strip[:, j : j + width, first : first + shape.lanes]
-                tap = i * np.int32(columns * turns) + np.int32(j * turns + turn)
-                result = update(result, part, weights[j, turn], tap)
-            return result
+    def some(result: jax.Array, taps: range, row: Any, strip: Any, weights: Any) -> jax.Array:
+        for tap in taps:
+            i, j, turn = tap // of_row, tap // turns % columns, tap % turns
+            first = turn * shape.channels
+            part = strip[i : i + height, j : j + width, first : first + shape.lanes]
+            number = jnp.asarray(row * np.int32(of_row) + np.int32(tap))
+            result = update(result, part, weights[i, j, turn], number)
+        return result
 
-        start, _ = alike(start, padded)
-        start = lax.fori_loop(np.int32(0), np.int32(rows), row, start)
+    start, _ = alike(start, padded)
+    if shape.taps <= TAPS_TOGETHER:
+        return some(start, range(shape.taps), np.int32(0), padded, kernel)
+    group = max(1, min(TAPS_TOGETHER // of_row, rows // 2))  # rows
+    groups, left = divmod(rows, group)
+    for run in np.array_split(np.arange(group * of_row), -(-group * of_row // TAPS_TOGETHER)):
+        taps = range(run[0], run[-1] + 1)
+
+        def rows_of_group(step: jax.Array, result: jax.Array, taps: range = taps) -> jax.Array:
+            row = step * np.int32(group)
+            strip = lax.dynamic_slice_in_dim(padded, row, height + group - 1, 0)
+            weights = lax.dynamic_slice_in_dim(kernel, row, group, 0)
+            return some(result, taps, row, strip, weights)
+
+        start = lax.fori_loop(np.int32(0), np.int32(groups), rows_of_group, start)
+    if left:
+        last = rows - left
+        start = some(start, range(left * of_row), np.int32(last), padded[last:], kernel[last:])
     return start
 
 
