@@ -36,6 +36,8 @@ ALPHA = 0.65
 Operator = Literal["dilation", "morphological_conv", "linear_conv", "convection"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 Arrays = dict[str, jax.Array]
+Window = tuple[int, int, int]
+COMPARED: Window = (5, 5, 3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,17 +48,16 @@ class Config(entry.Options):
     """The Python that has LieTorch 0.6.2, from the project's folder; without it ours run alone."""
     shape: tuple[int, int, int, int, int] = (4, 28, 28, 8, 12)
     """Of the field: images, rows, columns, orientations, channels."""
-    kernel_size: tuple[int, int, int] = (5, 5, 5)
-    """Rows, columns, orientations."""
+    kernel_sizes: tuple[tuple[int, int, int], ...] = ((5, 5, 5), (5, 5, 3), (3, 3, 3))
+    """Windows: rows, columns, orientations. Convection has none, and is measured once."""
     operators: tuple[Operator, ...] = OPERATORS
     """What to measure."""
     plain: bool = True
     """Time the plain loop, too."""
 
 
-def ours(config: Config) -> dict[str, tuple[Callable[..., jax.Array], str]]:
+def ours(size: Window) -> dict[str, tuple[Callable[..., jax.Array], str]]:
     """Return our operators by name: a function of the field and a parameter, and which one."""
-    size = config.kernel_size
     return {
         "dilation": (lambda x, m: pdo.pde.dilation(x, m, size, ALPHA), "metric"),
         "morphological_conv": (pdo.pde.morphological_conv, "kernel"),
@@ -67,12 +68,23 @@ def ours(config: Config) -> dict[str, tuple[Callable[..., jax.Array], str]]:
 
 def run(config: Config) -> entry.Report:
     """Measure every operator, forward and backward."""
-    report, found = entry.Report(), arrays(config)
-    with lietorch_process.start(ROOT / config.lietorch, lambda: given(config)) as peer:
-        if not peer.program:
+    report = entry.Report()
+    for size in config.kernel_sizes:
+        report.cases += cases(config, size, first=size == config.kernel_sizes[0])
+    report.metrics = metrics(report.cases)
+    return report
+
+
+def cases(config: Config, size: Window, first: bool) -> list[dict[str, Any]]:
+    """Measure the operators with one window; convection only with the first."""
+    rows, found = [], arrays(config, size)
+    with lietorch_process.start(ROOT / config.lietorch, lambda: given(config, size)) as peer:
+        if not peer.program and first:
             print(f"LieTorch: {peer.about}.\n{lietorch_process.INSTALL}\n")
         for name in config.operators:
-            function, parameter = ours(config)[name]
+            if name == "convection" and not first:
+                continue
+            function, parameter = ours(size)[name]
             operands = found["x"], found[parameter], found["cotangent"]
             programs = prepared(OURS, function, *operands)
             if config.plain and name == "morphological_conv":
@@ -80,14 +92,15 @@ def run(config: Config) -> entry.Report:
             if peer.program:
                 programs |= {f"{LIETORCH}, {p}": peer.program(f"{name}, {p}") for p in PASSES}
             times = timing.measure(programs, repeats=config.repeats, warmup=config.warmup)
-            case = {"operator": name, "peer": peer.about, **differences(config, name, peer.values)}
+            window = None if name == "convection" else list(size)
+            case = {"operator": name, "window": window, "peer": peer.about}
+            case |= differences(config, name, peer.values)
             case["input bytes"] = operands[0].nbytes
-            report.cases.append(case | {"times": times, "ratios": ratios(times)})
-    report.metrics = metrics(report.cases)
-    return report
+            rows.append(case | {"times": times, "ratios": ratios(times)})
+    return rows
 
 
-def arrays(config: Config) -> Arrays:
+def arrays(config: Config, size: Window) -> Arrays:
     """Return the arguments of all operators, in float32."""
     *_, orientations, channels = config.shape
     rng = np.random.default_rng(config.seed)
@@ -95,7 +108,6 @@ def arrays(config: Config) -> Arrays:
     # LieTorch draws its metrics from this interval, for 5 x 5 x 5.
     metric = jnp.asarray(rng.uniform(0.28, 3.5, (channels, 3)), jnp.float32)
     shift = jnp.asarray(rng.normal(size=(channels, 3)), jnp.float32)
-    size = config.kernel_size
     return {
         "x": x,
         "cotangent": cotangent,
@@ -163,7 +175,7 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return the ratios, the memory, and the largest differences."""
     found = {}
     for case in cases:
-        name = case["operator"]
+        name = " ".join([case["operator"], *window(case)])
         found |= {f"{key}, {name}": value.median for key, value in case["ratios"].items()}
         size = case["times"][f"{OURS}, {BACKWARD}"].temporary_bytes
         if size is not None:
@@ -173,6 +185,11 @@ def metrics(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
         if values:
             found[f"largest {key}, four orientations"] = max(values)
     return found
+
+
+def window(case: dict[str, Any]) -> list[str]:
+    """Return the window of a case in words, such as "5x5x3"; nothing for convection."""
+    return ["x".join(map(str, case["window"]))] if case["window"] else []
 
 
 def recorded() -> list[dict[str, Any]]:
@@ -189,9 +206,9 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
     if not cases:
         return ["No run is on record yet."]
     rows = [
-        "| operator | pass | LieTorch | plain loop | ours | ours / LieTorch | ours, MiB "
+        "| operator | window | pass | LieTorch | plain loop | ours | ours / LieTorch | ours, MiB "
         "| plain loop, MiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
         times = case["times"]
@@ -204,7 +221,8 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
                 memory[owner] = "-" if size is None else f"{size / 2**20:.1f}"
             ratio = case["ratios"].get(f"{OURS} / {LIETORCH}, {part}")
             rows.append(
-                f"| {case['operator']} | {part} | {seconds[LIETORCH]} | {seconds[PLAIN]} "
+                f"| {case['operator']} | {' '.join(window(case))} | {part} "
+                f"| {seconds[LIETORCH]} | {seconds[PLAIN]} "
                 f"| {seconds[OURS]} | {format(ratio['median'], '.3f') if ratio else '-'} "
                 f"| {memory[OURS]} | {memory[PLAIN]} |"
             )
@@ -220,7 +238,7 @@ def lines(cases: Sequence[dict[str, Any]]) -> list[str]:
 
 def compared(config: Config) -> Config:
     """Return a small case with four orientations, where both rotate kernels exactly."""
-    return dataclasses.replace(config, shape=(2, 9, 8, 4, 3), kernel_size=(5, 5, 3))
+    return dataclasses.replace(config, shape=(2, 9, 8, 4, 3))
 
 
 def differences(
@@ -230,8 +248,8 @@ def differences(
     if not theirs:
         return {"difference": None, "difference of gradients": None}
     config = compared(config)
-    function, parameter = ours(config)[name]
-    found = arrays(config)
+    function, parameter = ours(COMPARED)[name]
+    found = arrays(config, COMPARED)
     y, dx, dp = jax.jit(backward(function))(found["x"], found[parameter], found["cotangent"])
     if dp.ndim == 5:  # LieTorch has one kernel for all orientations: turned back and summed
         dp = jnp.sum(jnp.stack([jnp.rot90(dp[t], -t) for t in range(len(dp))]), axis=0)
@@ -246,9 +264,9 @@ def differences(
     }
 
 
-def given(config: Config) -> dict[str, np.ndarray]:
+def given(config: Config, size: Window) -> dict[str, np.ndarray]:
     """Return what the worker gets: of the kernels that for the first orientation alone."""
-    sets = {"compared": arrays(compared(config)), "timed": arrays(config)}
+    sets = {"compared": arrays(compared(config), COMPARED), "timed": arrays(config, size)}
     named = {f"{part}_{key}": a for part, found in sets.items() for key, a in found.items()}
     kernels = ("kernel", "weights")
     found = {key: np.asarray(a[0] if key.endswith(kernels) else a) for key, a in named.items()}

@@ -14,8 +14,9 @@ from benchmarks.measures import lietorch_process as lietorch
 from experiments.results import ROOT, Result
 
 SCHEMA = {field.name for field in dataclasses.fields(Result)}
-TINY = versus_lietorch.Config(shape=(1, 4, 5, 4, 2), kernel_size=(1, 3, 3), repeats=1, warmup=1)
-OPTIONS = "--shape 1 4 5 4 2 --kernel-size 1 3 3 --repeats 1 --warmup 1 --cores 0"
+WINDOW = (1, 3, 3)
+TINY = versus_lietorch.Config(shape=(1, 4, 5, 4, 2), repeats=1, warmup=1)
+OPTIONS = "--shape 1 4 5 4 2 --kernel-sizes 1 3 3 --repeats 1 --warmup 1 --cores 0"
 # Speaks as the worker does, but computes nothing.
 SPEAKER = """
 import sys
@@ -50,18 +51,18 @@ def test_without_lietorch_ours_run_alone(tmp_path, capsys):
     assert case["peer"] == f"none: there is no Python at {tmp_path}/python"
     assert case["difference"] is None and "ours, forward" in case["times"]
     assert not any("LieTorch" in name for name in (*case["times"], *case["ratios"]))
-    assert "temporary memory / input, morphological_conv" in record["metrics"]
+    assert "temporary memory / input, morphological_conv 1x3x3" in record["metrics"]
     printed = capsys.readouterr().out
     assert "pip install -r benchmarks/lietorch.txt" in printed
     assert (ROOT / "benchmarks/lietorch.txt").exists()
     table = versus_lietorch.lines([case])
     assert len(table) == 2 + 2
-    assert table[2].startswith("| morphological_conv | forward | - | ")
+    assert table[2].startswith("| morphological_conv | 1x3x3 | forward | - | ")
     assert versus_lietorch.lines([]) == ["No run is on record yet."]
 
 
 def test_plain_loop_is_the_convolution():
-    found = versus_lietorch.arrays(TINY)
+    found = versus_lietorch.arrays(TINY, WINDOW)
     y = versus_lietorch.plain(found["x"], found["kernel"])
     np.testing.assert_array_equal(y, pdo.pde.morphological_conv(found["x"], found["kernel"]))
 
@@ -70,12 +71,15 @@ def test_plain_loop_is_the_convolution():
 def test_committed_record_is_of_the_default_command_and_within_the_limit(operator):
     record = json.loads((RESULTS / "versus_lietorch.json").read_text())
     assert record["command"].removesuffix(" --overwrite") == "python -m benchmarks versus_lietorch"
-    (case,) = (case for case in cases(record) if case["operator"] == operator)
-    ours, theirs = (
-        case["times"][f"{name}, forward + backward"]["median"] for name in ("ours", "LieTorch")
-    )
-    assert ours / theirs <= 0.6
-    assert record["metrics"][f"ours / LieTorch, forward + backward, {operator}"] <= 0.6
+    of = [case for case in cases(record) if case["operator"] == operator]
+    assert [case["window"] for case in of] == list(map(list, TINY.kernel_sizes))
+    for case in of:
+        ours, theirs = (
+            case["times"][f"{name}, forward + backward"]["median"] for name in ("ours", "LieTorch")
+        )
+        assert ours / theirs <= 0.6
+        key = " ".join([operator, *versus_lietorch.window(case)])
+        assert record["metrics"][f"ours / LieTorch, forward + backward, {key}"] <= 0.6
 
 
 def test_another_python_has_no_lietorch():
@@ -87,7 +91,7 @@ def test_the_process_takes_its_turns(tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text(SPEAKER)
     monkeypatch.setattr(lietorch, "WORKER", tmp_path / "worker.py")
     monkeypatch.setattr(lietorch, "library", lambda python: (tmp_path, ""))
-    given = versus_lietorch.given(TINY)
+    given = versus_lietorch.given(TINY, WINDOW)
     with (
         pytest.raises(RuntimeError, match="(?s)LieTorch failed in .*no more"),
         lietorch.start(ROOT / sys.executable, lambda: given) as peer,
@@ -106,4 +110,4 @@ def test_values_are_lietorchs(tmp_path):
     metrics = json.loads(out.read_text())["metrics"]
     assert metrics["largest difference, four orientations"] < 1e-6
     assert metrics["largest difference of gradients, four orientations"] < 1e-5
-    assert metrics["ours / LieTorch, forward + backward, dilation"] > 0
+    assert metrics["ours / LieTorch, forward + backward, dilation 1x3x3"] > 0
