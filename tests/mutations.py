@@ -376,6 +376,13 @@ MUTATIONS = (
         ("tests/test_pde_algebra.py::test_operators_are_those_of_the_oracle",),
     ),
     Mutation(
+        "a tap that is left over",
+        "pde/windows.py",
+        "range(left * of_row)",
+        "range(left * of_row - 1)",
+        ("tests/test_pde_layer.py::test_sums_over_windows_of_any_size",),
+    ),
+    Mutation(
         "another winner",
         "pde/morphology.py",
         "t = (t + tap % turns + orientations - turns // 2) % orientations",
