@@ -22,7 +22,7 @@ TINY = {
     "layer": "--group p4 --cases 1 4 2 3 --batch 1",
     "demo_network": "--families rotated_digits --modes inference --batch 1",
     "construction": "--group p4 --fields 2",
-    "large": "--networks resnet8 --pixels 9 17",
+    "large": "--networks resnet8 --pixels 9",
 }
 
 
@@ -42,7 +42,7 @@ def test_entry_writes_a_record(name, tmp_path, capsys):
     assert record["seeds"] == [0]
     assert record["config"]["repeats"] == 2
     assert record["metrics"] and record["seconds"]["compile"] < record["seconds"]["total"]
-    cases = 1 if name in ("demo_network", "construction") else 2
+    cases = 2 if name in ("expansion", "layer") else 1
     assert {len(column) for column in record["curve"].values()} == {cases}
     for times, ratios in zip(record["curve"]["times"], record["curve"]["ratios"], strict=True):
         assert len(times) > 1 and ratios
