@@ -32,6 +32,7 @@ Source = Literal["scikit-learn", "mnist"]
 SIZE = 16  # of an image, twice that of a scan
 TRAIN = 957  # scans
 VALIDATION = 300  # scans, to choose amounts by; the test part has `TEST`
+FOLDS = (0, 1, 2)  # of MNIST's test digits
 COPIES = {"train": 4, "validation": 8, "test": 8}
 _SHIFT = 2.5  # pixels: a digit stays inside, and a pixel and a half from the border
 _APART = 1.0  # pixels between the middle of a digit and the middle of the image, to either side
@@ -78,9 +79,10 @@ def load(
 
     Args:
         task: one of `TASKS`.
-        source: of the scans. Of MNIST's, those of its test set are in the test part.
+        source: of the scans. Of MNIST's, those of its test set are in no other part.
         folder: of MNIST's files, as in `datasets.load`.
-        fold: of MNIST's test digits, 0 or 1: two test parts without a digit in common.
+        fold: which test digits of MNIST's, one of `FOLDS`; the draws have none in common. Draws 0
+            and 1 are from its test set, 2 from the digits of its training set that are left over.
     """
     if source == "mnist":
         parts, copies = _of_mnist(folder, fold), dict.fromkeys(COPIES, 1)
@@ -104,9 +106,10 @@ def _of_mnist(folder: str | os.PathLike[str] | None, fold: int) -> dict[str, Dig
     counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
     counts = {name: count * COPIES[name] for name, count in counts.items()}
     rest, validation = split(_reduced(data.train), counts["validation"], SPLIT_SEED)
-    _, train = split(rest, counts["train"], SPLIT_SEED)
-    rest, test = split(_reduced(data.test), counts["test"], SPLIT_SEED)
-    if fold:
+    left, train = split(rest, counts["train"], SPLIT_SEED)
+    source = left if fold == 2 else _reduced(data.test)
+    rest, test = split(source, counts["test"], SPLIT_SEED)
+    if fold == 1:
         _, test = split(rest, counts["test"], SPLIT_SEED)
     return {"train": train, "validation": validation, "test": test}
 

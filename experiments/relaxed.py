@@ -17,7 +17,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flax import nnx
@@ -64,7 +64,7 @@ class Config:
     digits: poses.Source = "scikit-learn"
     """Whose digits; scikit-learn's need no download."""
     fold: int = 0
-    """Which of the two draws from MNIST's test digits, which share none: 0 or 1."""
+    """Which draw of test digits from MNIST, of three that share none: 0, 1 or 2."""
     data_folder: Path | None = None
     """That holds MNIST; by default PDO_JAX_DATA, or ~/.cache/pdo_jax."""
     start: float = 0.5
@@ -78,6 +78,8 @@ class Config:
     """Fields after every convolution; the pixels are halved after the first two."""
     filters: int = 2
     """Filters of a layer."""
+    padding: Literal["SAME", "CIRCULAR"] = "SAME"
+    """Of the network; "CIRCULAR" makes images tori, so that no border tells a place."""
     limit: int | None = None
     """Use no more than so many images of every part, for a quick look."""
     together: bool = True
@@ -107,9 +109,10 @@ class Config:
                 f"grid (={self.grid}) must be increasing bandwidths from 0 on, which is the "
                 "strict network; pass e.g. --grid 0 0.5 1.5."
             )
-        if self.fold not in ((0, 1) if self.digits == "mnist" else (0,)):
+        if self.fold not in (poses.FOLDS if self.digits == "mnist" else (0,)):
             raise ValueError(
-                f"fold (={self.fold}) must be 0, or with --digits mnist 0 or 1: pass one of these."
+                f"fold (={self.fold}) must be 0, or with --digits mnist one of "
+                f"{', '.join(map(str, poses.FOLDS))}; pass one of these."
             )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit (={self.limit}) must be at least 1, or None for all images.")
@@ -183,6 +186,7 @@ def build(config: Config, classes: int, pair: Pair, learn: bool, seed: int) -> n
         num_classes=classes,
         pool_after=(0, 1),
         filters=config.filters,
+        padding=config.padding,
         position_bandwidth=pair[0],
         orientation_bandwidth=pair[1],
         learn=learn,

@@ -92,7 +92,29 @@ def test_others_are_not(options):
     assert change(**options) > 1e-2
 
 
+@pytest.mark.parametrize(
+    ("options", "equal"),
+    [
+        (dict(position_bandwidth=0.0, padding="CIRCULAR"), True),
+        (dict(position_bandwidth=0.0), False),
+        pytest.param(dict(position_bandwidth=1.0, padding="CIRCULAR"), False, marks=slow),
+    ],
+    ids=["torus", "borders", "positions"],
+)
+def test_on_a_torus_only_positions_tell_a_place(options, equal):
+    """Gains of the orientation remain: what is kept is translations, by what pooling divides by."""
+    model = relaxed_classifier(**TINY, **options, dtype=jnp.float64, rngs=nnx.Rngs(0))
+    model.eval()
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    logits = jax.jit(lambda x: model(x))
+    here, there = (np.asarray(logits(some)) for some in (x, np.roll(x, (4, -2), (1, 2))))
+    error = np.linalg.norm(there - here) / np.linalg.norm(here)
+    assert error < 1e-12 if equal else error > 1e-2
+
+
 def test_wrong_options(unhooked):
+    with pytest.raises(ValueError, match=r"padding \(='VALID'\) is not known; .*'CIRCULAR'"):
+        relaxed_classifier(padding="VALID", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"layers \(='loose'\) is not known"):
         relaxed_classifier(layers="loose", rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"pool_after \(=\(4,\)\) must name convolutions"):

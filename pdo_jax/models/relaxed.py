@@ -41,6 +41,7 @@ class RelaxedClassifier(nnx.Module):
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         pool_after: the convolutions, from 0, after which the pixels are halved.
+        padding: of convolutions and blurs, as in `pdo_jax.nn.PDOConv`.
         relaxation: options of `pdo_jax.nn.RelaxedConv` for relaxed layers.
         basis: options of `pdo_jax.filter_basis`.
         checkpoint: whether the convolutions are computed again for the gradient; see docs/large.md.
@@ -57,6 +58,7 @@ class RelaxedClassifier(nnx.Module):
         num_classes: int,
         in_features: int,
         pool_after: Sequence[int],
+        padding: str = "SAME",
         relaxation: dict[str, Any],
         basis: dict[str, Any],
         checkpoint: bool = False,
@@ -65,14 +67,17 @@ class RelaxedClassifier(nnx.Module):
     ):
         lift, conv = _convolutions(layers, group, relaxation, basis)
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        pairs = itertools.pairwise(features)
+        of_convs, pairs = options | dict(padding=padding), itertools.pairwise(features)
         self.convs = nnx.List(
-            [lift(in_features, features[0], **options), *(conv(i, o, **options) for i, o in pairs)]
+            [
+                lift(in_features, features[0], **of_convs),
+                *(conv(i, o, **of_convs) for i, o in pairs),
+            ]
         )
         self.norms = nnx.List([nnx.BatchNorm(f, momentum=0.9, **options) for f in features])
         self.head = nnx.Linear(features[-1], num_classes, **options)
         self.kind = "image" if layers == "free" else "field"
-        self.pool_after, self.checkpoint = tuple(pool_after), checkpoint
+        self.pool_after, self.padding, self.checkpoint = tuple(pool_after), padding, checkpoint
 
     def __call__(self, x: Float[_check.Array, "n h w c"]) -> Float[jax.Array, "n classes"]:
         """Classify images.
@@ -90,7 +95,7 @@ class RelaxedClassifier(nnx.Module):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = recompute.call(_convolved, conv, norm, x, checkpoint=self.checkpoint)
             if i in self.pool_after:
-                x = blur_pool(x, kind=self.kind)
+                x = blur_pool(x, padding=self.padding, kind=self.kind)
         x = group_pool(x, "mean") if self.kind == "field" else x
         return self.head(jnp.mean(x, axis=(1, 2)))
 
@@ -122,6 +127,7 @@ def relaxed_classifier(
     num_classes: int = 10,
     in_features: int = 1,
     pool_after: Sequence[int] = (0, 1, 2),
+    padding: str = "SAME",
     parameters: int | None = None,
     filters: int | None = None,
     position_bandwidth: float | None = 0.5,
@@ -161,6 +167,8 @@ def relaxed_classifier(
         num_classes: the number of classes.
         in_features: the number of channels of the image.
         pool_after: the convolutions, from 0, after which a blur halves the pixels.
+        padding: "SAME", or "CIRCULAR" for images on a torus, which have no borders: with zeros
+            beyond them, layers that keep translations still tell places that are near one.
         parameters: scale `features` until there are so many trainable parameters, as near as
             rounding them up or down allows; None takes `features` as they are.
         filters: of relaxed layers, as in `pdo_jax.nn.RelaxedConv`.
@@ -214,6 +222,7 @@ def relaxed_classifier(
         num_classes=_check.integer("num_classes", num_classes, 1),
         in_features=_check.integer("in_features", in_features, 1),
         pool_after=pool_after,
+        padding=_check.choice("padding", padding, ("SAME", "CIRCULAR")),
         relaxation=dict(
             filters=filters,
             position_bandwidth=position_bandwidth,

@@ -86,7 +86,7 @@ def test_every_scan_is_in_one_part(monkeypatch):
 
 def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
     """Every digit is a ramp of its own; those of the test set are in the test part alone."""
-    counts = {"train": 6800, "test": 8700}
+    counts = {"train": 10_600, "test": 8700}
     ramp = np.arange(28, dtype=np.uint8)[:, None, None]
 
     def part(count, brightness):
@@ -106,16 +106,18 @@ def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
     assert {name: len(images) for name, images in found.items()} == {
         "train": 3828, "validation": 2400, "test": 4320,
     }  # fmt: skip
-    others = poses.load(TASKS["upright"], "mnist", fold=1)
-    for name in ("train", "validation"):
-        np.testing.assert_array_equal(others[name].images, parts[name].images)
-    found["other test"] = others["test"].images[..., 0]
+    for fold in (1, 2):
+        others = poses.load(TASKS["upright"], "mnist", fold=fold)
+        for name in ("train", "validation"):
+            np.testing.assert_array_equal(others[name].images, parts[name].images)
+        found[f"{fold}, test"] = others["test"].images[..., 0]
     scans = {image.tobytes() for images in found.values() for image in images}
-    assert len(scans) == 3828 + 2400 + 2 * 4320
+    assert len(scans) == 3828 + 2400 + 3 * 4320
     # The means over 3 x 3 pixels, without the margin: rows 2, 3, 4 are the first.
     assert found["test"][:, 0, 0] == pytest.approx(3 / 255)
     for name, images in found.items():
-        assert np.all(images[:, 6, 6] > images[:, 6, 5]) == name.endswith("test")
+        of_the_test_set = name in ("test", "1, test")
+        assert np.all(images[:, 6, 6] > images[:, 6, 5]) == of_the_test_set
 
 
 @pytest.mark.parametrize(
@@ -128,8 +130,8 @@ def test_digits_of_mnist_are_as_many_and_are_none_of_them_copies(monkeypatch):
         (dict(grid=(0.5, 1.0)), "grid .* must be increasing bandwidths from 0"),
         (dict(grid=(0.0, 1.0, 0.5)), "grid .* must be increasing"),
         (dict(limit=0), "limit .* at least 1"),
-        (dict(fold=1), "fold .* must be 0, or with --digits mnist 0 or 1"),
-        (dict(digits="mnist", fold=2), "fold .* must be 0, or with --digits mnist 0 or 1"),
+        (dict(fold=1), "fold .* must be 0, or with --digits mnist one of 0, 1, 2"),
+        (dict(digits="mnist", fold=3), "fold .* must be 0, or with --digits mnist one of 0, 1, 2"),
     ],
 )
 def test_options_are_checked(options, message):
