@@ -32,8 +32,7 @@ test: $(VENV)/.stamp-test  ## the fast tests, with coverage of pdo_jax
 	$(CACHED) $(PYTEST) -m "not slow" -n $(WORKERS) $(COVERAGE) --durations=10
 
 doctest: $(VENV)/.stamp-test  ## the examples in the docstrings and in the prose
-	$(CACHED) $(PYTEST) --doctest-modules --doctest-glob='*.md' pdo_jax README.md $(wildcard docs) \
-		-n $(WORKERS)
+	$(PYTEST) --doctest-modules --doctest-glob='*.md' pdo_jax README.md $(wildcard docs)
 
 # Without the fusions of jaxlib 0.10.2 that README.md warns of: on some runs they hang.
 validate: $(VENV)/.stamp-test  ## the slow tests
