@@ -34,7 +34,7 @@ test: $(VENV)/.stamp-test  ## the fast tests, with coverage of pdo_jax
 doctest: $(VENV)/.stamp-test  ## the examples in the docstrings and in the prose
 	$(PYTEST) --doctest-modules --doctest-glob='*.md' pdo_jax README.md $(wildcard docs)
 
-# Without the fusions of jaxlib 0.10.2 that README.md warns of: on some runs they hang.
+# Without the fusions of jaxlib 0.10.2 that README.md warns of: on some processors they hang.
 validate: $(VENV)/.stamp-test  ## the slow tests
 	XLA_FLAGS="$(XLA_FLAGS) --xla_cpu_experimental_ynn_fusion_type=" \
 		$(CACHED) $(PYTEST) -m slow -n $(WORKERS) --durations=20
