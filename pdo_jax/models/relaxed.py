@@ -58,21 +58,19 @@ class RelaxedClassifier(nnx.Module):
         num_classes: int,
         in_features: int,
         pool_after: Sequence[int],
-        padding: str = "SAME",
+        padding: str,
         relaxation: dict[str, Any],
         basis: dict[str, Any],
         checkpoint: bool = False,
         dtype: DTypeLike | None,
         rngs: nnx.Rngs,
     ):
-        lift, conv = _convolutions(layers, group, relaxation, basis)
+        makers = _convolutions(layers, group, relaxation, basis)
+        lift, conv = (partial(make, padding=padding) for make in makers)
         options: dict[str, Any] = dict(dtype=dtype, rngs=rngs)
-        of_convs, pairs = options | dict(padding=padding), itertools.pairwise(features)
+        pairs = itertools.pairwise(features)
         self.convs = nnx.List(
-            [
-                lift(in_features, features[0], **of_convs),
-                *(conv(i, o, **of_convs) for i, o in pairs),
-            ]
+            [lift(in_features, features[0], **options), *(conv(i, o, **options) for i, o in pairs)]
         )
         self.norms = nnx.List([nnx.BatchNorm(f, momentum=0.9, **options) for f in features])
         self.head = nnx.Linear(features[-1], num_classes, **options)
