@@ -37,7 +37,19 @@ from pdo_jax._files import replacing
 
 Cases = list[dict[str, Any]]
 
-MNIST = "relaxed_tasks_mnist"
+# The tasks of known symmetry: the records by the names of their tables, and what is said of each.
+TASKS = {
+    "tasks": "relaxed_tasks",
+    "tasks_mnist": "relaxed_tasks_mnist",
+    "tasks_torus": "relaxed_tasks_torus",
+}
+KINDS = {"": tasks.accuracies, "_ahead": tasks.differences, "_amounts": tasks.amounts}
+
+
+def _of_tasks(lines: Callable[[tasks.Record], list[str]], record: str) -> list[str]:
+    """Return a table of a record of the tasks of known symmetry."""
+    return lines(tasks.record(record))
+
 
 # By the name of the record: the page, and what makes the lines of the table from the cases.
 OF_A_RECORD: dict[str, tuple[str, Callable[[Cases], list[str]]]] = {
@@ -63,12 +75,11 @@ OF_MANY: dict[str, tuple[str, Callable[[], list[str]]]] = {
     "published": ("recipes.md", lambda: published.lines(published.records())),
     "comparisons": ("recipes.md", lambda: published.comparisons(published.records())),
     "kinds": ("recipes.md", lambda: kinds.lines(kinds.records())),
-    "tasks": ("relaxed.md", lambda: tasks.accuracies(tasks.record())),
-    "tasks_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record())),
-    "tasks_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record())),
-    "tasks_mnist": ("relaxed.md", lambda: tasks.accuracies(tasks.record(MNIST))),
-    "tasks_mnist_ahead": ("relaxed.md", lambda: tasks.differences(tasks.record(MNIST))),
-    "tasks_mnist_amounts": ("relaxed.md", lambda: tasks.amounts(tasks.record(MNIST))),
+    **{
+        f"{table}{kind}": ("relaxed.md", partial(_of_tasks, lines, record))
+        for table, record in TASKS.items()
+        for kind, lines in KINDS.items()
+    },
     "vessels": ("vessels.md", lambda: vessels.lines(vessels.records())),
     "versus_lietorch": ("speed.md", lambda: versus_lietorch.lines(versus_lietorch.recorded())),
 }
