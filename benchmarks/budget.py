@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks import entry
 from benchmarks.measures import demo_networks, idealised
-from experiments import digits, plots, tables, trainer
+from experiments import datasets, digits, plots, tables, trainer
 
 INTERPOLATION = "interpolation"
 SOURCES = (*idealised.SOURCES, INTERPOLATION)
@@ -47,7 +47,7 @@ class Config(entry.Drawn):
 
 def run(config: Config) -> entry.Report:
     """Train every network, take its sources of error away, and draw what is left."""
-    upright = digits.take(demo_networks.parts()[1], slice(config.digits))
+    upright = datasets.take(demo_networks.parts()[1], slice(config.digits))
     turned = Turned.of(upright, config)
     cases = [
         _case(group, name, turned, config)
@@ -68,7 +68,7 @@ class Turned:
     rendered: list[np.ndarray]
 
     @classmethod
-    def of(cls, upright: digits.Digits, config: Config) -> Turned:
+    def of(cls, upright: datasets.Part, config: Config) -> Turned:
         """Return the digits of the budget at its angles."""
         count = len(upright.labels)
         return cls(

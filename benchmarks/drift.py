@@ -20,7 +20,7 @@ from flax import nnx
 import pdo_jax as pdo
 from benchmarks import entry
 from benchmarks.measures import demo_networks
-from experiments import digits, plots, tables, trainer
+from experiments import datasets, digits, plots, tables, trainer
 
 OUTPUTS = {"first layer": "field", "pooled features": "invariant", "logits": "invariant"}
 QUARTERS, BETWEEN = "quarter turns", "45 degrees"
@@ -51,7 +51,7 @@ class Config(entry.Drawn):
 
 def run(config: Config) -> entry.Report:
     """Train every network with every augmentation, and draw the errors."""
-    held_out = digits.take(demo_networks.parts()[1], slice(config.digits))
+    held_out = datasets.take(demo_networks.parts()[1], slice(config.digits))
     cases = [
         _case(name, augmentation, held_out, config)
         for name in config.discretisations
@@ -83,10 +83,10 @@ def _outputs(graph: Any, name: str, state: Any, x: jax.Array) -> jax.Array:
     return model.features(x, 1) if name == "first layer" else model.features(x).mean((-4, -3, -2))
 
 
-def _case(name: str, augmentation: str, held_out: digits.Digits, config: Config) -> dict[str, Any]:
+def _case(name: str, augmentation: str, held_out: datasets.Part, config: Config) -> dict[str, Any]:
     """Return the mean over the seeds of all errors, a list over the epochs for each."""
     options = demo_networks.discretisations()[name]
-    turned = digits.Digits(digits.rotate(held_out.images, 45.0), held_out.labels)
+    turned = datasets.Part(digits.rotate(held_out.images, 45.0), held_out.labels)
     curves = []
     for seed in config.seeds:
         model = demo_networks.build("p8", options, seed)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import pdo_jax as pdo
-from experiments import digits, networks, trainer
+from experiments import datasets, digits, networks, trainer
 
 DEGREES = tuple(range(0, 360, 15))
 
@@ -22,17 +22,17 @@ DEGREES = tuple(range(0, 360, 15))
 class HeldOut:
     """Held-out digits, all upright, and rotated copies of them."""
 
-    upright: digits.Digits
-    by_angle: tuple[digits.Digits, ...]
+    upright: datasets.Part
+    by_angle: tuple[datasets.Part, ...]
     """All of them turned by each of `DEGREES`."""
-    random: digits.Digits
+    random: datasets.Part
     """Two copies, each turned by an angle of its own; the first copies come first."""
 
 
-def data(limit: int | None = None) -> tuple[digits.Digits, HeldOut]:
+def data(limit: int | None = None) -> tuple[datasets.Part, HeldOut]:
     """Return the upright training digits and everything that the networks are tested on."""
-    train, test = (digits.take(part, slice(limit)) for part in digits.load())
-    turned = (digits.Digits(digits.rotate(test.images, d), test.labels) for d in DEGREES)
+    train, test = (datasets.take(part, slice(limit)) for part in digits.load())
+    turned = (datasets.Part(digits.rotate(test.images, d), test.labels) for d in DEGREES)
     return train, HeldOut(test, tuple(turned), digits.randomly_rotated(test, copies=2))
 
 

@@ -7,12 +7,13 @@ two pixels wide: what a rotation interpolates is smooth.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+
+from experiments.datasets import Part, split
 
 SIZE = 24
 CLASSES = 10
@@ -21,39 +22,19 @@ SPLIT_SEED = 0  # of the split, the same in every run
 ANGLE_SEED = 1  # of the random angles of test digits, the same in every run
 
 
-class Digits(NamedTuple):
-    """Images `(N, 24, 24, 1)` float32 and labels `(N,)` int32."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def load(degrees: float = 0.0) -> tuple[Digits, Digits]:
+def load(degrees: float = 0.0) -> tuple[Part, Part]:
     """Return the training and the test digits: always the same 1,257 and 540.
 
     Args:
         degrees: 0 for upright digits; an angle turns all of them as they are enlarged, so that they
             are interpolated once (`rotate` turns what has been enlarged before).
+
+    Returns:
+        Images `(N, 24, 24, 1)` float32 and their labels.
     """
     scans, labels = load_digits(return_X_y=True)
-    digits = Digits(enlarge(scans.reshape(-1, 8, 8), degrees), labels.astype(np.int32))
+    digits = Part(enlarge(scans.reshape(-1, 8, 8), degrees), labels.astype(np.int32))
     return split(digits, TEST, SPLIT_SEED)
-
-
-def split(digits: Digits, held_out: int, seed: int) -> tuple[Digits, Digits]:
-    """Split digits in two, classes in equal shares: those that stay, and `held_out` others."""
-    stay, leave = train_test_split(
-        np.arange(len(digits.labels)),
-        test_size=held_out,
-        stratify=digits.labels,
-        random_state=seed,
-    )
-    return take(digits, np.sort(stay)), take(digits, np.sort(leave))
-
-
-def take(digits: Digits, index: np.ndarray | slice) -> Digits:
-    """Return some of the digits."""
-    return Digits(digits.images[index], digits.labels[index])
 
 
 def enlarge(scans: np.ndarray, degrees: float = 0.0) -> np.ndarray:
@@ -94,8 +75,8 @@ def rotate(images: np.ndarray, degrees: float | np.ndarray) -> np.ndarray:
     return np.stack(rotated).astype(images.dtype)
 
 
-def randomly_rotated(digits: Digits, copies: int = 1, seed: int = ANGLE_SEED) -> Digits:
+def randomly_rotated(digits: Part, copies: int = 1, seed: int = ANGLE_SEED) -> Part:
     """Return copies of digits, each rotated by an angle of its own, uniform in [0, 360)."""
     index = np.tile(np.arange(len(digits.labels)), copies)
     degrees = np.random.default_rng(seed).uniform(0, 360, len(index))
-    return Digits(rotate(digits.images[index], degrees), digits.labels[index])
+    return Part(rotate(digits.images[index], degrees), digits.labels[index])

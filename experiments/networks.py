@@ -11,7 +11,7 @@ group and over the pixels that are left.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -90,16 +90,25 @@ def plain_network(features: tuple[int, ...], *, rngs: nnx.Rngs) -> Classifier:
     return Classifier(convs, features, "image", rngs=rngs)
 
 
-def plain_features(features: tuple[int, ...], budget: int) -> tuple[int, ...]:
-    """Return the sizes of a plain network of about `budget` parameters, in proportion to others."""
-    scaled = (tuple(round(f * percent / 100) for f in features) for percent in range(100, 1000))
-    return min(scaled, key=lambda sizes: abs(_plain_parameters(sizes) - budget))
-
-
-def _plain_parameters(features: tuple[int, ...]) -> int:
+def plain_parameters(features: tuple[int, ...]) -> int:
+    """Return the number of trainable parameters of the plain network of some sizes."""
     pairs = zip((1, *features), features, strict=False)
     convs = sum(TAPS**2 * i * o for i, o in pairs)
     return convs + 2 * sum(features) + CLASSES * (features[-1] + 1)
+
+
+def in_proportion(
+    features: tuple[int, ...], budget: int, parameters: Callable[[tuple[int, ...]], int]
+) -> tuple[int, ...]:
+    """Return the sizes, in proportion to `features`, that come closest to a number of parameters.
+
+    Args:
+        features: the sizes of every layer.
+        budget: the number of parameters.
+        parameters: how many there are with some sizes.
+    """
+    scaled = (tuple(round(f * percent / 100) for f in features) for percent in range(100, 2000))
+    return min(scaled, key=lambda sizes: abs(parameters(sizes) - budget))
 
 
 def count_parameters(model: nnx.Module) -> int:

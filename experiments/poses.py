@@ -25,7 +25,8 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from experiments import datasets
-from experiments.digits import CLASSES, SPLIT_SEED, TEST, Digits, split
+from experiments.datasets import Part, split
+from experiments.digits import CLASSES, SPLIT_SEED, TEST
 
 Source = Literal["scikit-learn", "mnist"]
 
@@ -72,7 +73,7 @@ def load(
     source: Source = "scikit-learn",
     folder: str | os.PathLike[str] | None = None,
     fold: int = 0,
-) -> dict[str, Digits]:
+) -> dict[str, Part]:
     """Return the images and labels of a task, by the parts "train", "validation" and "test".
 
     Images are `(N, 16, 16, 1)` float32, always the same ones; a scan is in one part alone.
@@ -91,16 +92,16 @@ def load(
     return {name: _posed(task, part, name, copies[name]) for name, part in parts.items()}
 
 
-def _of_scikit_learn() -> dict[str, Digits]:
+def _of_scikit_learn() -> dict[str, Part]:
     """Return all 1,797 scans, in [0, 1]."""
     scans, labels = load_digits(return_X_y=True)
-    everything = Digits(scans.reshape(-1, 8, 8) / 16.0, labels.astype(np.int32))
+    everything = Part(scans.reshape(-1, 8, 8) / 16.0, labels.astype(np.int32))
     rest, test = split(everything, TEST, SPLIT_SEED)
     train, validation = split(rest, VALIDATION, SPLIT_SEED)
     return {"train": train, "validation": validation, "test": test}
 
 
-def _of_mnist(folder: str | os.PathLike[str] | None, fold: int) -> dict[str, Digits]:
+def _of_mnist(folder: str | os.PathLike[str] | None, fold: int) -> dict[str, Part]:
     """Return as many of MNIST's digits as the others are with their copies."""
     data = datasets.load("mnist", folder)
     counts = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
@@ -114,13 +115,13 @@ def _of_mnist(folder: str | os.PathLike[str] | None, fold: int) -> dict[str, Dig
     return {"train": train, "validation": validation, "test": test}
 
 
-def _reduced(part: datasets.Part) -> Digits:
+def _reduced(part: Part) -> Part:
     """Return digits in 8 x 8 pixels, in [0, 1]: means over 3 x 3, without a margin of two."""
     blocks = part.images[:, 2:-2, 2:-2, 0].reshape(-1, 8, 3, 8, 3)
-    return Digits(blocks.mean(axis=(2, 4)) / 255, part.labels)
+    return Part(blocks.mean(axis=(2, 4)) / 255, part.labels)
 
 
-def _posed(task: Task, scans: Digits, part: str, copies: int) -> Digits:
+def _posed(task: Task, scans: Part, part: str, copies: int) -> Part:
     """Return copies of the scans that occur, each in a pose of its own."""
     occur = np.isin(scans.labels, task.digits)
     # As many images whichever digits occur, so that all tasks take the same steps.
@@ -134,7 +135,7 @@ def _posed(task: Task, scans: Digits, part: str, copies: int) -> Digits:
     labels = np.searchsorted(task.digits, scans.labels[index])
     if task.halves:
         labels = labels + len(task.digits) * right
-    return Digits(np.asarray(images, np.float32)[..., None], labels.astype(np.int32))
+    return Part(np.asarray(images, np.float32)[..., None], labels.astype(np.int32))
 
 
 def _place(scan: np.ndarray, degrees: float, x: float, y: float) -> np.ndarray:

@@ -34,7 +34,7 @@ from experiments import (
     tables,
     trainer,
 )
-from experiments.digits import Digits
+from experiments.datasets import Part, take
 from experiments.results import Result, write_json
 
 NAME = "relaxed"
@@ -157,7 +157,7 @@ def measure(
     """
     parts = poses.load(poses.TASKS[task], config.digits, config.data_folder, config.fold)
     if config.limit is not None:
-        parts = {name: Digits(*(a[: config.limit] for a in p)) for name, p in parts.items()}
+        parts = {name: take(p, slice(config.limit)) for name, p in parts.items()}
 
     def outcome(pair: Pair, learn: bool) -> dict[str, Any]:
         name = LEARNED if learn else "{:g}-{:g}".format(*pair)
@@ -254,7 +254,7 @@ def _kept(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _outcome(
-    config: Config, task: str, pair: Pair, parts: dict[str, Digits], learn: bool
+    config: Config, task: str, pair: Pair, parts: dict[str, Part], learn: bool
 ) -> dict[str, Any]:
     """Train one kind of network on a task, and return what is reported of it."""
     start = time.perf_counter()
@@ -275,7 +275,7 @@ def _outcome(
 
 
 def _train(
-    config: Config, task: str, pair: Pair, parts: dict[str, Digits], *, learn: bool
+    config: Config, task: str, pair: Pair, parts: dict[str, Part], *, learn: bool
 ) -> list[trainer.Trained]:
     """Train one kind of network on a task, for all seeds."""
     recipe = config.recipe if learn else dataclasses.replace(config.recipe, penalty=0.0)

@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 import pdo_jax as pdo
-from experiments import angles, digits, networks, plots, recipes, runs, tables, trainer
+from experiments import angles, datasets, networks, plots, recipes, runs, tables, trainer
 from experiments.augment import Augmentation
 from experiments.results import Result, write_json
 from pdo_jax.fields import inscribed_disc
@@ -125,20 +125,22 @@ def build(config: Config, seed: int) -> dict[str, networks.Classifier]:
     invariant = networks.invariant_network(
         config.features, config.group, **config.basis, rngs=nnx.Rngs(seed)
     )
-    sizes = networks.plain_features(config.features, networks.count_parameters(invariant))
+    sizes = networks.in_proportion(
+        config.features, networks.count_parameters(invariant), networks.plain_parameters
+    )
     return {INVARIANT: invariant, PLAIN: networks.plain_network(sizes, rngs=nnx.Rngs(seed))}
 
 
 def _train(
     label: str,
     model: networks.Classifier,
-    train: digits.Digits,
+    train: datasets.Part,
     tests: angles.HeldOut,
     config: Config,
     seed: int,
     folder: Path,
 ) -> trainer.Trained:
-    some = digits.take(tests.random, slice(len(tests.upright.labels) // 2))  # for the curve alone
+    some = datasets.take(tests.random, slice(len(tests.upright.labels) // 2))  # for the curve alone
     return trainer.train(
         model,
         *train,

@@ -131,7 +131,7 @@ def build(config: Config, seed: int) -> dict[str, pdo.models.VolumeClassifier]:
     )
     budget = networks.count_parameters(invariant)
     plain = pdo.models.volume_classifier(
-        plain_features(config.features, budget),
+        networks.in_proportion(config.features, budget, _plain_parameters),
         group=IDENTITY,
         num_classes=classes,
         operators="box",
@@ -140,13 +140,8 @@ def build(config: Config, seed: int) -> dict[str, pdo.models.VolumeClassifier]:
     return {INVARIANT: invariant, PLAIN: plain}
 
 
-def plain_features(features: tuple[int, ...], budget: int) -> tuple[int, ...]:
-    """Return the widths of a CNN of about `budget` parameters, in proportion to `features`."""
-    scaled = [tuple(round(f * percent / 100) for f in features) for percent in range(100, 2000)]
-    return min(scaled, key=lambda widths: abs(_plain_parameters(widths) - budget))
-
-
 def _plain_parameters(features: tuple[int, ...]) -> int:
+    """Return the number of trainable parameters of the plain network of some sizes."""
     convs = sum(27 * i * o for i, o in zip((1, *features), features, strict=False))
     norms = 2 * sum(features) + 2 * features[-1]
     return convs + norms + len(shapes.CLASSES) * (features[-1] + 1)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import pdo_jax as pdo
-from experiments import digits, networks, recipes, rotated_digits, trainer
+from experiments import datasets, digits, networks, recipes, rotated_digits, trainer
 from experiments.augment import Augmentation
 from pdo_jax import stencils
 
@@ -75,7 +75,7 @@ def train(
     limit: int | None = None,
 ) -> trainer.Trained:
     """Train a network on upright digits, or on digits at all angles, with the demo's recipe."""
-    part = digits.take(parts()[0], slice(limit))
+    part = datasets.take(parts()[0], slice(limit))
     return trainer.train(
         model,
         *part,
@@ -87,6 +87,6 @@ def train(
     )
 
 
-def parts(degrees: float = 0.0) -> tuple[digits.Digits, digits.Digits]:
+def parts(degrees: float = 0.0) -> tuple[datasets.Part, datasets.Part]:
     """Return the training digits in two parts: to train on, and to measure on."""
-    return digits.split(digits.load(degrees)[0], HELD_OUT, seed=11)
+    return datasets.split(digits.load(degrees)[0], HELD_OUT, seed=11)

@@ -24,7 +24,7 @@ NAMES = tuple(sources.CLASSIFICATION)
 
 
 class Part(NamedTuple):
-    """Images `(N, H, W, C)` uint8 and labels `(N,)` int32."""
+    """Images `(N, H, W, C)`, uint8 if they are published, and labels `(N,)` int32."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import pdo_jax as pdo
-from experiments import digits
+from experiments import datasets, digits
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_digits_that_are_enlarged_at_an_angle(parts):
 
 
 def test_random_rotations_are_always_the_same(parts):
-    few = digits.take(parts[1], slice(6))
+    few = datasets.take(parts[1], slice(6))
     once, twice = digits.randomly_rotated(few), digits.randomly_rotated(few, copies=2)
     assert twice.images.shape == (12, 24, 24, 1)
     np.testing.assert_array_equal(once.images, twice.images[:6])
