@@ -28,8 +28,11 @@ help:  ## list the targets
 demo: $(VENV)/.stamp-experiments  ## train on rotated digits; nothing to download
 	$(PY) -m experiments.rotated_digits
 
+# Most of their time goes into compiling small programs that run once, so LLVM optimises less;
+# the examples and the slow tests run what users run.
 test: $(VENV)/.stamp-test  ## the fast tests, with coverage of pdo_jax
-	$(CACHED) $(PYTEST) -m "not slow" -n $(WORKERS) $(COVERAGE) --durations=10
+	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" \
+		$(CACHED) $(PYTEST) -m "not slow" -n $(WORKERS) $(COVERAGE) --durations=10
 
 doctest: $(VENV)/.stamp-test  ## the examples in the docstrings and in the prose
 	$(PYTEST) --doctest-modules --doctest-glob='*.md' pdo_jax README.md $(wildcard docs)
